@@ -1,1 +1,8 @@
-"""data."""
+"""Data in: documents, queries and judgments from every layout, pseudo-queries, a built-in set."""
+
+from __future__ import annotations
+
+from hf_genret.data.loading import load_data, load_documents
+from hf_genret.data.schema import Documents, Queries, RetrievalData
+
+__all__ = ["Documents", "Queries", "RetrievalData", "load_data", "load_documents"]

@@ -1,0 +1,154 @@
+"""Recommendation: items.jsonl and sequences.tsv, split by leaving one out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hf_genret.data.collecting import CorpusFields, check_id, collect_documents, row_of
+from hf_genret.data.layout import Options, Parts
+from hf_genret.data.reading import Table, find, read_jsonl, read_lines
+from hf_genret.data.schema import Documents, Queries
+from hf_genret.errors import ConfigError, DataError
+
+#: With fewer items a user has no history left beside a dev and a test target.
+MIN_ITEMS = 3
+
+
+@dataclass
+class Sequences:
+    """All users' items in one array.
+
+    Attributes:
+        users: User ids in order of the file; the position is the user's number.
+        rows: Item rows of all users, one user after the other, oldest first, int64.
+        starts: Where each user begins in `rows`, and the end: int64 [users + 1].
+    """
+
+    users: list[str]
+    rows: np.ndarray
+    starts: np.ndarray
+
+
+@dataclass
+class _Collector:
+    """A split under construction: one query a (user, position)."""
+
+    sequences: Sequences
+    max_history: int
+    ids: list[str] = field(default_factory=list)
+    relevant: list[dict[int, float]] = field(default_factory=list)
+    histories: list[np.ndarray] = field(default_factory=list)
+    users: list[int] = field(default_factory=list)
+
+    def add(self, user: int, positions: Iterable[int]) -> None:
+        """Queries whose targets stand at the given positions of a user's sequence."""
+        start, name = int(self.sequences.starts[user]), self.sequences.users[user]
+        rows = self.sequences.rows
+        for position in positions:
+            target = start + position
+            self.ids.append(f"{name}:{position}")
+            self.relevant.append({int(rows[target]): 1.0})
+            # A slice shares memory: 131,000 histories cost no copy of the items.
+            self.histories.append(rows[max(start, target - self.max_history) : target])
+            self.users.append(user)
+
+    def queries(self) -> Queries:
+        users = np.asarray(self.users, dtype=np.int64)
+        return Queries(self.ids, self.relevant, histories=self.histories, users=users)
+
+
+def is_interactions(path: Path) -> bool:
+    """Whether a folder holds items.jsonl[.gz] and sequences.tsv[.gz]."""
+    return path.is_dir() and all(find(path, name) for name in ("items.jsonl", "sequences.tsv"))
+
+
+def interaction_documents(path: Path, options: Options) -> Documents:
+    """The items of items.jsonl[.gz]."""
+    items = find(path, "items.jsonl")
+    assert items is not None  # is_interactions found it
+    fields = CorpusFields(id=("item_id", "_id", "id")).mapped(options.field_map)
+    return collect_documents(read_jsonl(items), fields)
+
+
+def read_sequences(path: Path, rows: Mapping[str, int]) -> Sequences:
+    """Users and their items from a file of `user_id TAB item ids parted by spaces`.
+
+    Args:
+        path: The file; its first line is a header.
+        rows: Rows of all items by id.
+
+    Raises:
+        DataError: Unknown items, duplicate users, lines of another form, or no user.
+    """
+    table = Table(str(path), [])
+    first_lines: dict[str, int] = {}
+    flat: list[int] = []
+    starts = [0]
+    for line, text in read_lines(path):
+        if line == 1:
+            continue  # the header
+        columns = text.split("\t")
+        if len(columns) != 2 or not columns[1].strip():
+            message = f"expected user_id, a tab and item ids parted by spaces, found {text[:40]!r}."
+            raise DataError(message, path=path, line=line)
+        user = check_id(columns[0], table, line, "user_id")
+        first = first_lines.setdefault(user, line)
+        if first != line:
+            message = f"expected one line a user, found '{user}' which line {first} has already."
+            raise DataError(message, path=path, line=line, field="user_id")
+        flat += [row_of(item, rows, table, line, "item_ids") for item in columns[1].split()]
+        starts.append(len(flat))
+    if not first_lines:
+        raise DataError("expected users below the header line, found none.", path=path)
+    return Sequences(list(first_lines), np.asarray(flat, np.int64), np.asarray(starts, np.int64))
+
+
+def leave_one_out(sequences: Sequences, max_history: int) -> Parts:
+    """The last item of every user is the test target, the one before the dev target.
+
+    Every position t >= 1 of the rest is a training query: the items before t are its history.
+    Histories are cut to the newest `max_history` items. Users with fewer than three items
+    train only.
+
+    Args:
+        sequences: All users' items.
+        max_history: Items kept of a history.
+    """
+    splits = {s: _Collector(sequences, max_history) for s in ("train", "dev", "test")}
+    short = 0
+    for user, length in enumerate(np.diff(sequences.starts).tolist()):
+        if length < MIN_ITEMS:
+            short += 1
+            splits["train"].add(user, range(1, length))
+            continue
+        splits["train"].add(user, range(1, length - 2))
+        splits["dev"].add(user, [length - 2])
+        splits["test"].add(user, [length - 1])
+    notes = [
+        "Leave-one-out: each user's last item is the test target, the one before the dev target; "
+        "every later position of the rest is a training query with the items before it as "
+        f"history (newest {max_history} items; the test history holds the dev target)."
+    ]
+    if short:
+        notes.append(f"{short} users with fewer than {MIN_ITEMS} items are in train only.")
+    found = {name: collector.queries() for name, collector in splits.items() if collector.ids}
+    return Parts(found, num_users=len(sequences.users), notes=notes)
+
+
+def interaction_splits(path: Path, documents: Documents, options: Options) -> Parts:
+    """Leave-one-out splits of sequences.tsv[.gz].
+
+    Raises:
+        DataError: For anything wrong in the sequences, with the line.
+        ConfigError: When `max_history` is below 1.
+    """
+    if options.max_history < 1:
+        raise ConfigError(f"max_history has to be 1 or more, found {options.max_history}.")
+    file = find(path, "sequences.tsv")
+    assert file is not None  # is_interactions found it
+    rows = {identifier: row for row, identifier in enumerate(documents.ids)}
+    return leave_one_out(read_sequences(file, rows), options.max_history)

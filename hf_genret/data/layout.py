@@ -1,0 +1,50 @@
+"""What every layout of data gives: how it is recognised, its documents and its splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_genret.data.schema import Documents, Queries
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller of `load_data` chose.
+
+    Attributes:
+        field_map: `id`, `title` or `text` -> name of the corpus column.
+        max_history: Items kept of a user's history, the newest.
+    """
+
+    field_map: Mapping[str, str] | None = None
+    max_history: int = 20
+
+
+@dataclass
+class Parts:
+    """Everything of the data but its documents."""
+
+    splits: dict[str, Queries] = field(default_factory=dict)
+    num_users: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One layout of data on disk.
+
+    Attributes:
+        name: Short name.
+        looks_for: What is looked for, as an error tells it.
+        matches: Whether a path has this layout.
+        documents: Reads the corpus.
+        splits: Reads the queries of a corpus that is already read.
+    """
+
+    name: str
+    looks_for: str
+    matches: Callable[[Path], bool]
+    documents: Callable[[Path, Options], Documents]
+    splits: Callable[[Path, Documents, Options], Parts]
