@@ -1,0 +1,45 @@
+"""Options and arguments that several commands share; wrong usage is a ConfigError (status 2)."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_genret.errors import ConfigError
+
+
+def _json_file(value: str | None) -> str | None:
+    """Refuses a folder before the work starts, not when its result cannot be written."""
+    if value not in (None, "-") and Path(str(value)).is_dir():
+        raise ConfigError(f"{value} is a folder; a file name or - was expected.")
+    return value
+
+
+Json = Annotated[
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        callback=_json_file,
+        help="Write the result as JSON; - is standard output, which then holds nothing else.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same figures.")]
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="OUT", help="A checkpoint folder or a repository on the Hub.")
+]
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="A BEIR folder, a folder of jsonl files, or a saved `datasets` folder."
+    ),
+]
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`did you mean 'x'?` where a known word is near, else the whole list."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(known))}."

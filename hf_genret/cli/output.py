@@ -1,0 +1,71 @@
+"""What a command shows and what it writes: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hf_genret.files import atomic_write_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILE_WIDTH = 200
+
+
+class Output:
+    """Where one command's result goes.
+
+    Args:
+        json_file: Where the JSON goes: a path, `-` for standard output, or None for nowhere.
+    """
+
+    def __init__(self, json_file: str | None) -> None:
+        self.json_file = json_file
+        self.stdout = sys.stdout
+        self._console: Console | None = None
+
+    @property
+    def console(self) -> Console:
+        """Standard output, or standard error where standard output belongs to the JSON."""
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(stderr=self.json_file == "-", soft_wrap=True, highlight=False)
+            if not self._console.is_terminal:  # a file or a pipe has no edge to fold a table at
+                self._console.width = FILE_WIDTH
+        return self._console
+
+    def write(self, report: Mapping[str, Any]) -> None:
+        """Write the JSON where it was asked for.
+
+        Raises:
+            OSError: When the file cannot be written; an older one is then untouched.
+        """
+        if self.json_file is None:
+            return
+        text = json.dumps(report, indent=2, ensure_ascii=False, default=_plain) + "\n"
+        if self.json_file == "-":
+            self.stdout.write(text)
+            self.stdout.flush()
+        else:
+            atomic_write_text(self.json_file, text)
+
+
+@contextlib.contextmanager
+def output(json_file: str | None) -> Iterator[Output]:
+    """The output of a command; with `-`, whatever prints meanwhile goes to standard error."""
+    result = Output(json_file)
+    if json_file == "-":
+        with contextlib.redirect_stdout(sys.stderr):
+            yield result
+    else:
+        yield result
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's and torch's numbers and arrays as Python's, anything else (a path) as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
