@@ -1,0 +1,152 @@
+"""Systems to stand beside a generative retriever: BM25, exhaustive dense search, random."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+
+from hf_genret.data.schema import Documents, Queries
+from hf_genret.errors import ConfigError, MissingExtraError
+from hf_genret.evaluation.ranking import history_note, history_rows, rank_all
+from hf_genret.evaluation.run import Run
+
+K1, B = 1.2, 0.75
+
+
+def bm25_run(documents: Documents, queries: Queries, *, depth: int) -> Run:
+    """BM25 (Lucene's variant, k1 1.2, b .75) with English stopwords and the Snowball stemmer.
+
+    Args:
+        documents: The corpus; titles and texts are searched.
+        queries: Queries with texts.
+        depth: Ranks to keep; documents without a common term are not returned.
+
+    Raises:
+        MissingExtraError: When bm25s or PyStemmer is not installed.
+        ConfigError: When the queries have no texts.
+    """
+    if queries.texts is None:
+        raise ConfigError("BM25 needs queries with texts; these have none.")
+    bm25s, tokenize = _bm25_parts()
+    model = bm25s.BM25(method="lucene", k1=K1, b=B)
+    corpus = tokenize(documents.full_texts(), return_ids=False)
+    if not any(corpus):
+        raise ConfigError("BM25 needs documents with at least one word that is no stopword.")
+    model.index(corpus, show_progress=False)
+    rows: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    began = time.perf_counter()
+    for words in tokenize(queries.texts, return_ids=False):
+        found, values = _bm25_rows(model, words, min(depth, len(documents)))
+        rows.append(found)
+        scores.append(values)
+    elapsed = time.perf_counter() - began
+    size = sum(int(model.scores[part].nbytes) for part in ("data", "indices", "indptr"))
+    latency = 1000 * elapsed / max(len(queries), 1)
+    return Run("bm25", rows, scores, latency_ms=latency, bytes=size)
+
+
+def _bm25_parts() -> tuple[Any, Any]:
+    """The library and a tokenizer of texts."""
+    try:
+        import bm25s
+        import Stemmer
+    except ImportError as error:
+        raise MissingExtraError("bm25s and PyStemmer", "baselines", "The BM25 baseline") from error
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    stemmer = Stemmer.Stemmer("english")
+
+    def tokenize(texts: list[str], *, return_ids: bool) -> Any:
+        return bm25s.tokenize(
+            texts, stopwords="en", stemmer=stemmer, return_ids=return_ids, show_progress=False
+        )
+
+    return bm25s, tokenize
+
+
+def _bm25_rows(model: Any, words: list[str], depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with a score above 0, best first, equal scores in row order."""
+    known = [word for word in words if word in model.vocab_dict]
+    if not known:  # the library refuses an empty query
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+    values = model.get_scores(known)  # [N]
+    matching = np.flatnonzero(values > 0)
+    if len(matching) > depth:
+        # Ties at the cut are kept here and cut after the stable sort.
+        bound = np.partition(values[matching], len(matching) - depth)[len(matching) - depth]
+        matching = matching[values[matching] >= bound]
+    order = np.argsort(-values[matching], kind="stable")[:depth]
+    best = matching[order].astype(np.int64)
+    return best, values[best]
+
+
+def dense_run(
+    name: str,
+    query_vectors: np.ndarray,
+    item_vectors: np.ndarray,
+    queries: Queries,
+    *,
+    depth: int,
+    exclude_history: bool = False,
+) -> Run:
+    """Exhaustive inner product.
+
+    Args:
+        name: Name of the system (`dense`, `dense_untrained`).
+        query_vectors: [Q, D] (a tensor on the CPU works too).
+        item_vectors: [N, D].
+        queries: The split.
+        depth: Ranks to keep.
+        exclude_history: Leave out the rows of each query's history.
+
+    Raises:
+        ConfigError: When the shapes do not fit each other or the number of queries.
+    """
+    left = np.asarray(query_vectors, dtype=np.float32)
+    right = np.asarray(item_vectors, dtype=np.float32)
+    if left.ndim != 2 or right.ndim != 2 or left.shape != (len(queries), right.shape[1]):
+        raise ConfigError(
+            f"dense search needs query vectors [{len(queries)}, D] and item vectors [N, D]; "
+            f"found {list(left.shape)} and {list(right.shape)}."
+        )
+    run = rank_all(
+        name,
+        lambda start, end: left[start:end] @ right.T,
+        queries,
+        num_documents=len(right),
+        depth=depth,
+        exclude_history=exclude_history,
+    )
+    run.bytes = int(right.nbytes)
+    return run
+
+
+def random_run(
+    num_documents: int,
+    queries: Queries,
+    depth: int,
+    seed: int,
+    *,
+    exclude_history: bool = False,
+) -> Run:
+    """Documents drawn at random without replacement, the floor of every table.
+
+    Args:
+        num_documents: Size of the corpus.
+        queries: The split.
+        depth: Ranks to keep.
+        seed: Seed.
+        exclude_history: Leave out the rows of each query's history.
+    """
+    rng = np.random.default_rng(seed)
+    excluded = history_rows(queries, exclude_history)
+    rows = []
+    for query in range(len(queries)):
+        left_out = np.empty(0, dtype=np.int64) if excluded is None else excluded[query]
+        wanted = min(num_documents, depth + len(left_out))
+        drawn = rng.choice(num_documents, wanted, replace=False)
+        rows.append(drawn[~np.isin(drawn, left_out)][:depth].astype(np.int64))
+    return Run("random", rows, bytes=0, notes=history_note(queries, exclude_history))

@@ -1,0 +1,105 @@
+"""From scores of all documents to ranked rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from hf_genret.data.schema import Queries
+from hf_genret.errors import ConfigError
+from hf_genret.evaluation.run import Run, flatten
+
+_CELLS = 4_000_000  # scores held at once
+
+
+def top_rows(scores: np.ndarray, depth: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The best rows of each query, best first.
+
+    Args:
+        scores: Scores of all documents, [Q, N]; a document at -inf is never returned.
+        depth: Rows wanted; fewer come back when fewer documents are left.
+
+    Returns:
+        Rows (int64) and their scores, one array a query; equal scores in row order.
+    """
+    depth = min(depth, scores.shape[1])
+    if depth < scores.shape[1]:
+        best = np.argpartition(scores, scores.shape[1] - depth, axis=1)[:, -depth:]
+    else:
+        best = np.broadcast_to(np.arange(depth), scores.shape)
+    best = np.sort(best, axis=1)
+    value = np.take_along_axis(scores, best, axis=1)
+    order = np.argsort(-value, axis=1, kind="stable")
+    best, value = np.take_along_axis(best, order, axis=1), np.take_along_axis(value, order, axis=1)
+    kept = (value > -np.inf).sum(axis=1).tolist()  # -inf stands last
+    rows = [row[:count].astype(np.int64) for row, count in zip(best, kept, strict=True)]
+    return rows, [row[:count] for row, count in zip(value, kept, strict=True)]
+
+
+def history_rows(queries: Queries, exclude_history: bool) -> Sequence[np.ndarray] | None:
+    """The rows that each query may not get back, None when nothing is excluded.
+
+    Raises:
+        ConfigError: When histories shall be excluded and the queries have none.
+    """
+    if not exclude_history:
+        return None
+    if queries.histories is None:
+        raise ConfigError("exclude_history needs queries with histories; these have none.")
+    return queries.histories
+
+
+def rank_all(
+    name: str,
+    score: Callable[[int, int], np.ndarray],
+    queries: Queries,
+    *,
+    num_documents: int,
+    depth: int,
+    exclude_history: bool = False,
+) -> Run:
+    """Rank all documents by a score function, in chunks of queries.
+
+    Args:
+        name: Name of the system.
+        score: Gives the scores [end - start, N] of the queries start..end as a fresh array.
+        queries: The split.
+        num_documents: Size of the corpus N.
+        depth: Ranks to keep.
+        exclude_history: Leave out the rows of each query's history.
+
+    Returns:
+        A run with the measured milliseconds a query; its notes say whether histories were
+        excluded, where queries have histories.
+    """
+    excluded = history_rows(queries, exclude_history)
+    rows: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    chunk = max(1, min(256, _CELLS // max(num_documents, 1)))
+    began = time.perf_counter()
+    for start in tqdm(range(0, len(queries), chunk), desc=name, leave=False, delay=2):
+        end = min(start + chunk, len(queries))
+        values = score(start, end)  # [end - start, N]
+        if excluded is not None:
+            values[flatten(list(excluded[start:end]))] = -np.inf
+        found, found_scores = top_rows(values, depth)
+        rows += found
+        scores += found_scores
+    elapsed = time.perf_counter() - began
+    return Run(
+        name,
+        rows,
+        scores,
+        latency_ms=1000 * elapsed / max(len(queries), 1),
+        notes=history_note(queries, exclude_history),
+    )
+
+
+def history_note(queries: Queries, exclude_history: bool) -> list[str]:
+    """What a report has to say about histories; nothing where queries have none."""
+    if queries.histories is None:
+        return []
+    return ["history excluded" if exclude_history else "history not excluded"]
