@@ -1,0 +1,178 @@
+"""Configuration of a generative retriever: encoders, decoder, heads, ranker and the sizes of its index."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+
+class GenRetConfig(PreTrainedConfig):
+    """Everything needed to rebuild a `GenRetModel` before its weights are loaded.
+
+    An encoder is described by a dictionary whose `type` names a class of `encoders_genret.ENCODERS`
+    and whose other entries are that class's settings, for example
+    `{"type": "text", "backbone": {"model_type": "bert", ...}, "pooling": "mean"}`.
+
+    Args:
+        query_encoder: Reads query text; None when queries have no text.
+        item_encoder: Reads documents or items; None shares the query encoder.
+        history_encoder: Reads the items a user met before (or the user); None without histories.
+        vector_dim: Width D of the space in which queries, items and cluster heads live.
+        normalize: Whether pooled vectors have unit length.
+        query_adapter: Whether a residual linear map, started at zero, follows the query encoder.
+        item_adapter: The same for items.
+        codebook_sizes: K_1 .. K_L, the number of codes of each level.
+        share_levels: One embedding and head for all levels (URI), so that a code means the same
+            at every level; needs plain heads.
+        decoder_type: Name in `decoder_genret.DECODERS`.
+        decoder_dim: Width of the decoder.
+        decoder_layers: Number of decoder blocks.
+        decoder_heads: Attention heads a block.
+        decoder_dropout: Dropout inside the decoder.
+        head_type: Name in `heads_genret.HEADS`: `plain` or `cluster`.
+        head_scale: Start of the learnable scale (inverse temperature) of cluster heads.
+        head_similarity: `cosine` or `dot`, between a query and a cluster centre.
+        max_head_nodes: Cluster heads keep one centre a node up to this many nodes a level.
+        ranker_scale: Start of the learnable inverse temperature of the ranker's softmax.
+        beam_weight: Weight of the beam's log-probability beside the ranker's score.
+        search_beams: Leaves that `search` visits by default.
+        query_prompt: Text put before every query.
+        document_prompt: Text put before every document.
+        max_query_length: Tokens kept of a query.
+        max_document_length: Tokens kept of a document.
+        num_documents: Rows of the document store.
+        num_paths: Paths in the index (a document may own several).
+        num_nodes: Nodes of the id trie at each level 1..L.
+    """
+
+    model_type = "genret"
+    attribute_map = {
+        "num_hidden_layers": "decoder_layers",
+        "num_attention_heads": "decoder_heads",
+        "hidden_size": "decoder_dim",
+    }
+
+    def __init__(
+        self,
+        query_encoder: dict[str, Any] | None = None,
+        item_encoder: dict[str, Any] | None = None,
+        history_encoder: dict[str, Any] | None = None,
+        vector_dim: int = 64,
+        normalize: bool = True,
+        query_adapter: bool = False,
+        item_adapter: bool = False,
+        codebook_sizes: list[int] | None = None,
+        share_levels: bool = False,
+        decoder_type: str = "transformer",
+        decoder_dim: int = 128,
+        decoder_layers: int = 2,
+        decoder_heads: int = 4,
+        decoder_dropout: float = 0.1,
+        head_type: str = "cluster",
+        head_scale: float = 10.0,
+        head_similarity: str = "cosine",
+        max_head_nodes: int = 65_536,
+        ranker_scale: float = 20.0,
+        beam_weight: float = 0.0,
+        search_beams: int = 50,
+        query_prompt: str = "",
+        document_prompt: str = "",
+        max_query_length: int = 64,
+        max_document_length: int = 256,
+        num_documents: int = 0,
+        num_paths: int = 0,
+        num_nodes: list[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.query_encoder = copy.deepcopy(query_encoder)
+        self.item_encoder = copy.deepcopy(item_encoder)
+        self.history_encoder = copy.deepcopy(history_encoder)
+        self.vector_dim = vector_dim
+        self.normalize = normalize
+        self.query_adapter = query_adapter
+        self.item_adapter = item_adapter
+        self.codebook_sizes = [int(size) for size in (codebook_sizes or [32, 32])]
+        self.share_levels = share_levels
+        self.decoder_type = decoder_type
+        self.decoder_dim = decoder_dim
+        self.decoder_layers = decoder_layers
+        self.decoder_heads = decoder_heads
+        self.decoder_dropout = decoder_dropout
+        self.head_type = head_type
+        self.head_scale = head_scale
+        self.head_similarity = head_similarity
+        self.max_head_nodes = max_head_nodes
+        self.ranker_scale = ranker_scale
+        self.beam_weight = beam_weight
+        self.search_beams = search_beams
+        self.query_prompt = query_prompt
+        self.document_prompt = document_prompt
+        self.max_query_length = max_query_length
+        self.max_document_length = max_document_length
+        self.num_documents = num_documents
+        self.num_paths = num_paths
+        self.num_nodes = list(num_nodes) if num_nodes else [0] * len(self.codebook_sizes)
+        self._check()
+        kwargs.setdefault("is_encoder_decoder", True)
+        kwargs.setdefault("pad_token_id", 0)
+        kwargs.setdefault("decoder_start_token_id", 0)
+        kwargs.setdefault("tie_word_embeddings", False)
+        # One auto class a class goes into auto_map by itself; AutoModel must be there as well.
+        kwargs.setdefault(
+            "auto_map",
+            {
+                "AutoConfig": "configuration_genret.GenRetConfig",
+                "AutoModel": "modeling_genret.GenRetModel",
+                "AutoModelForSeq2SeqLM": "modeling_genret.GenRetModel",
+            },
+        )
+        super().__init__(**kwargs)
+
+    def _check(self) -> None:
+        """Refuse settings that contradict each other, in one sentence each."""
+        if any(size < 1 for size in self.codebook_sizes):
+            raise ValueError(f"codebook_sizes must be positive, found {self.codebook_sizes}.")
+        if len(self.num_nodes) != len(self.codebook_sizes):
+            raise ValueError(
+                f"num_nodes has {len(self.num_nodes)} entries, codebook_sizes has "
+                f"{len(self.codebook_sizes)}; one a level was expected."
+            )
+        if self.share_levels and (self.head_type != "plain" or len(set(self.codebook_sizes)) > 1):
+            raise ValueError(
+                "share_levels needs head_type='plain' and levels of equal size, "
+                f"found head_type={self.head_type!r} and sizes {self.codebook_sizes}."
+            )
+        if self.decoder_dim % self.decoder_heads:
+            raise ValueError(
+                f"decoder_dim ({self.decoder_dim}) must be a multiple of decoder_heads "
+                f"({self.decoder_heads})."
+            )
+
+    @property
+    def num_levels(self) -> int:
+        """L, the length of an id."""
+        return len(self.codebook_sizes)
+
+    @property
+    def level_offsets(self) -> list[int]:
+        """First token of each level's block in the vocabulary of generate(); 0 is pad and start."""
+        if self.share_levels:
+            return [1] * self.num_levels
+        offsets = [1]
+        for size in self.codebook_sizes[:-1]:
+            offsets.append(offsets[-1] + size)
+        return offsets
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens of generate(): pad/start, then one block a level (one block when shared)."""
+        return self.level_offsets[-1] + self.codebook_sizes[-1]
+
+    def get_text_config(
+        self, decoder: bool | None = None, encoder: bool | None = None
+    ) -> GenRetConfig:
+        """The configuration that sizes the caches of generate(): this one."""
+        del decoder, encoder
+        return self

@@ -1,0 +1,171 @@
+"""Generation under the trie of ids that exist: a logits processor for generate(), and our own loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor
+
+from .encoders_genret import EncoderOutput
+from .index_genret import DocidIndex
+
+if TYPE_CHECKING:
+    from .modeling_genret import GenRetModel
+
+
+class TrieLogitsProcessor(LogitsProcessor):
+    """Leaves only tokens that continue an id of the index.
+
+    It is stateless: the node is found again from the tokens so far, since generate() does not say
+    how it reorders beams. A row whose prefix is no prefix of an id (generate() makes such rows
+    when it is asked for more ids than exist) may only emit the pad token.
+
+    Args:
+        index: The ids.
+        offsets: First token of each level's block.
+        start: Number of tokens before the first code (the start token).
+
+    Example:
+        >>> processors = LogitsProcessorList([TrieLogitsProcessor(model.index, model.config.level_offsets)])
+    """
+
+    def __init__(self, index: DocidIndex, offsets: list[int], start: int = 1) -> None:
+        if len(index) == 0:
+            raise ValueError("The id index is empty; index documents before generating ids.")
+        self.index, self.offsets, self.start = index, offsets, start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Mask `scores` [B, V] given the tokens so far [B, start + l]."""
+        level = input_ids.shape[1] - self.start
+        offsets = torch.tensor(self.offsets[:level], dtype=torch.long, device=input_ids.device)
+        node = self.index.locate(input_ids[:, self.start :] - offsets)
+        block = self.index.mask(level, node)  # [B, K]
+        out = torch.full_like(scores, -torch.inf)
+        first = self.offsets[level]
+        part = scores[:, first : first + block.shape[1]]
+        out[:, first : first + block.shape[1]] = part.masked_fill(~block, -torch.inf)
+        out[node < 0, 0] = 0.0
+        return out
+
+
+# Settings of generate() that contradict ids of fixed length, with the value that leaves them off.
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "min_length": (0, None),
+    "min_new_tokens": (0, None),
+    "forced_bos_token_id": (None,),
+    "forced_eos_token_id": (None,),
+    "suppress_tokens": (None,),
+    "begin_suppress_tokens": (None,),
+    "bad_words_ids": (None,),
+    "sequence_bias": (None,),
+    "no_repeat_ngram_size": (0, None),
+    "encoder_no_repeat_ngram_size": (0, None),
+    "guidance_scale": (None, 1, 1.0),
+    "remove_invalid_values": (False, None),
+    "constraints": (None,),
+    "force_words_ids": (None,),
+    "exponential_decay_length_penalty": (None,),
+    "watermarking_config": (None,),
+}
+
+
+def check_generation(settings: GenerationConfig, num_levels: int) -> None:
+    """Refuse settings of generate() under which ids could be cut, lengthened or altered.
+
+    Raises:
+        ValueError: Naming the setting, its value and what was expected.
+    """
+    for name, neutral in _NEUTRAL.items():
+        value = getattr(settings, name, None)
+        if value not in neutral:
+            raise ValueError(
+                f"{name}={value!r} contradicts ids of fixed length; leave it at {neutral[0]!r}."
+            )
+    if settings.max_new_tokens not in (None, num_levels):
+        raise ValueError(
+            f"max_new_tokens={settings.max_new_tokens} contradicts ids of {num_levels} codes; "
+            f"leave it out or give {num_levels}."
+        )
+
+
+def pad_surplus(sequences: Tensor, index: DocidIndex, offsets: list[int], per_query: int) -> Tensor:
+    """Replace what is no id, and an id that came before for the same query, by rows of pad.
+
+    generate() fills up with such rows when it is asked for more ids than exist.
+
+    Args:
+        sequences: [B * n, 1 + L], start token and codes.
+        index: The ids.
+        offsets: First token of each level's block.
+        per_query: n, ids asked for a query; 1 keeps equal ids (sampling may repeat itself).
+    """
+    codes = sequences[:, 1:] - torch.tensor(offsets, device=sequences.device)
+    leaf = index.locate(codes)
+    surplus = leaf < 0
+    if per_query > 1:
+        grouped = leaf.view(-1, per_query)
+        same = grouped[:, :, None] == grouped[:, None, :]
+        surplus = surplus | same.tril(-1).any(-1).view(-1)
+    return sequences.masked_fill(surplus[:, None], 0)
+
+
+@dataclass
+class Beams:
+    """Leaves found for each query, best first.
+
+    Attributes:
+        codes: [B, M, L].
+        scores: [B, M], log-probability of the path, -inf where fewer leaves exist.
+        leaf: [B, M], leaf number, -1 where fewer leaves exist.
+    """
+
+    codes: Tensor
+    scores: Tensor
+    leaf: Tensor
+
+
+def beam_search(
+    model: GenRetModel, encoded: EncoderOutput, num_beams: int, allowed: list[Tensor] | None = None
+) -> Beams:
+    """The `num_beams` most probable ids of each query.
+
+    The same ids and scores as generate() with beams, but one beam on step 0, the level's logits
+    only, and keys and values of the encoder shared by the beams of a query.
+
+    Args:
+        model: A model with an index.
+        encoded: The encoder's output for B queries.
+        num_beams: M, at least 1.
+        allowed: Edges that may be used, from `DocidIndex.restrict`.
+
+    Raises:
+        ValueError: When the index is empty or `num_beams` is not positive.
+    """
+    index = model.index
+    if len(index) == 0:
+        raise ValueError("The id index is empty; index documents before searching.")
+    if num_beams < 1:
+        raise ValueError(f"num_beams must be positive, found {num_beams}.")
+    batch = len(encoded.pooler_output)
+    device = encoded.pooler_output.device
+    codes = torch.zeros(batch, 1, 0, dtype=torch.long, device=device)
+    node = torch.zeros(batch, 1, dtype=torch.long, device=device)
+    scores = torch.zeros(batch, 1, device=device)
+    for level, size in enumerate(index.sizes):
+        beams = codes.shape[1]
+        logits = model.level_logits(encoded, codes.flatten(0, 1))  # [B * beams, K]
+        log_probs = logits.float().log_softmax(-1)
+        real = index.mask(level, node.flatten(), None if allowed is None else allowed[level])
+        log_probs = log_probs.masked_fill(~real, -torch.inf).view(batch, beams, size)
+        total = (scores.unsqueeze(-1) + log_probs).flatten(1)  # [B, beams * K]
+        scores, best = total.topk(min(num_beams, total.shape[1]), dim=1)
+        parent, code = best // size, best % size
+        codes = torch.cat(
+            [codes.gather(1, parent.unsqueeze(-1).expand(-1, -1, level)), code.unsqueeze(-1)], -1
+        )
+        node = index.child(level, node.gather(1, parent).flatten(), code.flatten()).view_as(code)
+        node = node.masked_fill(scores == -torch.inf, -1)
+    return Beams(codes, scores, node)

@@ -1,0 +1,135 @@
+"""Ranking the union: buckets of the best leaves are expanded and ordered by the ranker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+from .generation_genret import Beams
+
+if TYPE_CHECKING:
+    from .modeling_genret import GenRetModel
+
+
+@dataclass
+class SearchOutput(ModelOutput):
+    """Ranked documents of B queries.
+
+    Attributes:
+        rows: [B, k], document rows, best first, -1 where there are fewer.
+        scores: [B, k], final scores, -inf where there are fewer.
+        codes: [B, k, L], the id through which each document was found.
+        path_scores: [B, k], log-probability of that id.
+        pool: [B], documents ranked for each query.
+        pool_rows: [B, P], those documents, best first, -1 is padding.
+        beam_codes: [B, M, L], the leaves visited, best first.
+        beam_leaves: [B, M], their numbers, -1 where there are fewer.
+    """
+
+    rows: Tensor | None = None
+    scores: Tensor | None = None
+    codes: Tensor | None = None
+    path_scores: Tensor | None = None
+    pool: Tensor | None = None
+    pool_rows: Tensor | None = None
+    beam_codes: Tensor | None = None
+    beam_leaves: Tensor | None = None
+
+
+def rank_union(
+    model: GenRetModel,
+    queries: Tensor,
+    beams: Beams,
+    k: int,
+    exclude: Tensor | None = None,
+    allowed: Tensor | None = None,
+) -> SearchOutput:
+    """Order the documents of the beams' leaves by ranker and beam.
+
+    score = <query, document> + beam_weight * log P(id | query). A document with several ids keeps
+    its best one.
+
+    Args:
+        model: Gives index, vectors and `beam_weight`.
+        queries: [B, D], pooled query vectors.
+        beams: Leaves of each query.
+        k: Documents to return.
+        exclude: [B, E], rows left out, -1 is padding.
+        allowed: [documents] bool, rows that may be returned.
+    """
+    batch, width = beams.leaf.shape
+    beam, row = model.index.bucket(beams.leaf.flatten())  # flat lists of E candidates
+    query = beam // width
+    keep = torch.ones_like(row, dtype=torch.bool)
+    if allowed is not None:
+        keep &= allowed.to(row.device)[row]
+    if exclude is not None and exclude.shape[1]:
+        keep &= ~(exclude.to(row.device)[query] == row[:, None]).any(1)
+    keep &= _first_of_each(query, row, model.config.num_documents)
+    beam, query, row = beam[keep], query[keep], row[keep]
+    vectors = model.vectors.to(queries.device)[row].to(queries.dtype)  # [E, D]
+    path_score = beams.scores.flatten()[beam]
+    score = (queries[query] * vectors).sum(-1).float() + model.config.beam_weight * path_score
+    pool = torch.bincount(query, minlength=batch)
+    padded, place = _pad(score, query, pool)
+    size = min(k, padded.shape[1])
+    order = padded.sort(dim=1, descending=True, stable=True)
+    pool_rows = _gather(row, place, order.indices, padded.shape[1], fill=-1)
+    best_beam = _gather(beam, place, order.indices[:, :size], padded.shape[1], fill=-1)
+    codes = beams.codes.flatten(0, 1)[best_beam.clamp(min=0)].masked_fill(
+        best_beam[..., None] < 0, -1
+    )
+    path = beams.scores.flatten()[best_beam.clamp(min=0)].masked_fill(best_beam < 0, -torch.inf)
+    return SearchOutput(
+        rows=pool_rows[:, :size],
+        scores=order.values[:, :size],
+        codes=codes,
+        path_scores=path,
+        pool=pool,
+        pool_rows=pool_rows,
+        beam_codes=beams.codes,
+        beam_leaves=beams.leaf,
+    )
+
+
+def _first_of_each(query: Tensor, row: Tensor, documents: int) -> Tensor:
+    """True at the first occurrence of each (query, row); beams stand best first."""
+    key = query * max(documents, 1) + row
+    order = key.sort(stable=True)
+    first = torch.ones_like(key, dtype=torch.bool)
+    first[1:] = order.values[1:] != order.values[:-1]
+    return torch.zeros_like(first).index_put((order.indices,), first)
+
+
+def _pad(values: Tensor, query: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat values [E] -> [B, widest] filled with -inf, and each value's flat place in it."""
+    width = max(int(pool.max()) if len(pool) else 0, 1)
+    first = pool.cumsum(0) - pool
+    place = query * width + torch.arange(len(query), device=query.device) - first[query]
+    out = values.new_full((len(pool) * width,), -torch.inf)
+    out[place] = values
+    return out.view(len(pool), width), place
+
+
+def _gather(values: Tensor, place: Tensor, order: Tensor, width: int, fill: int) -> Tensor:
+    """Flat values [E] at their places, re-ordered by `order` [B, n]."""
+    out = values.new_full((len(order) * width,), fill)
+    out[place] = values
+    return out.view(len(order), width).gather(1, order)
+
+
+def save_vectors(vectors: Tensor, path: str) -> None:
+    """Write the ranker's vectors [N, D] to a safetensors file."""
+    save_file({"vectors": vectors.contiguous().cpu()}, path)
+
+
+def load_vectors(path: str) -> Tensor:
+    """Read the ranker's vectors [N, D]; the file is memory-mapped, not copied where possible."""
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor("vectors")
