@@ -10,8 +10,6 @@ from hf_genret.cli import options
 from hf_genret.cli.output import output
 from hf_genret.errors import ConfigError
 
-SYSTEMS = ("generative", "kmeans", "bm25", "dense", "random", "popularity", "cooccurrence")
-
 
 def evaluate(
     checkpoint: options.Checkpoint,
@@ -22,7 +20,7 @@ def evaluate(
         typer.Option(
             "--systems",
             metavar="NAME,NAME",
-            help=f"Which rows: {', '.join(SYSTEMS)}; all that apply where left out.",
+            help="Which rows, for example generative,kmeans,bm25,dense; all that apply by default.",
         ),
     ] = None,
     json_file: options.Json = None,
@@ -49,6 +47,8 @@ def _systems(names: str | None) -> list[str] | None:
     """The names asked for, in order; None for all that apply."""
     if names is None:
         return None
+    from hf_genret.evaluation.report import SYSTEMS
+
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
         raise ConfigError("--systems names no system.")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-
-from hf_genret.files import atomic_write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,12 +44,10 @@ class Output:
         """
         if self.json_file is None:
             return
-        text = json.dumps(report, indent=2, ensure_ascii=False, default=_plain) + "\n"
-        if self.json_file == "-":
-            self.stdout.write(text)
-            self.stdout.flush()
-        else:
-            atomic_write_text(self.json_file, text)
+        from hf_genret.evaluation import write_report
+
+        with contextlib.redirect_stdout(self.stdout):
+            write_report(report, self.json_file)
 
 
 @contextlib.contextmanager
@@ -64,8 +59,3 @@ def output(json_file: str | None) -> Iterator[Output]:
             yield result
     else:
         yield result
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's and torch's numbers and arrays as Python's, anything else (a path) as text."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -1,4 +1,4 @@
-"""Reports and hits as tables."""
+"""Reports, hits and facts as people read them."""
 
 from __future__ import annotations
 
@@ -6,55 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
 
 if TYPE_CHECKING:
     from hf_genret.cli.output import Output
 
-SYSTEMS = {
-    "generative": "generative (this checkpoint)",
-    "kmeans": "balanced k-means ids",
-    "bm25": "BM25",
-    "dense": "dense, exhaustive",
-    "random": "random",
-    "popularity": "popularity",
-    "cooccurrence": "co-occurrence",
-}
 TITLE_WIDTH = 60
 
 
 def show_report(output: Output, report: Mapping[str, Any]) -> None:
-    """Print an evaluation report: one row a system, one column a metric, the interval beside it.
+    """Print the table of an evaluation report, where the report has one.
 
     Args:
         output: Where to print.
-        report: `{"data", "split", "systems": {name: {"metrics": {metric: {"mean", "low",
-            "high"}}, "documents_ranked", "latency_ms", "bytes"}}, ...}`.
+        report: What `hf_genret.evaluation.report.report` gave, or a report without systems.
     """
-    systems: Mapping[str, Mapping[str, Any]] = report.get("systems", {})
-    if not systems:
-        return
-    metrics = list(dict.fromkeys(name for row in systems.values() for name in row["metrics"]))
-    table = Table(
-        title=escape(f"{report.get('data')}, {report.get('split')}"), title_justify="left"
-    )
-    table.add_column("system")
-    for name in (*metrics, "docs ranked", "ms/query", "bytes"):
-        table.add_column(name, justify="right")
-    for name, row in systems.items():
-        cells = [_interval(row["metrics"].get(metric)) for metric in metrics]
-        cells.append(_number(row.get("documents_ranked"), ".0f"))
-        cells.append(_number(row.get("latency_ms"), ".2f"))
-        cells.append(_number(row.get("bytes"), ",.0f"))
-        table.add_row(escape(SYSTEMS.get(name, name)), *cells)
-    output.console.print(table)
-    for note in report.get("notes", []):
-        output.console.print(escape(str(note)))
+    if report.get("systems"):
+        from hf_genret.evaluation import table
+
+        output.console.print(table(report))
 
 
 def show_hits(output: Output, title: str, hits: Sequence[Mapping[str, Any]]) -> None:
     """Print the hits of one query: rank, score, docid, id and title."""
-    output.console.print(f"[bold]{escape(title)}[/bold]")
+    output.console.print(f"[bold]{escape(_short(title))}[/bold]")
     if not hits:
         output.console.print("  nothing found")
     for rank, hit in enumerate(hits, start=1):
@@ -71,6 +45,10 @@ def show_facts(output: Output, facts: Mapping[str, Any], indent: int = 0) -> Non
         if isinstance(value, Mapping):
             output.console.print(label)
             show_facts(output, value, indent + 2)
+        elif isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
+            output.console.print(label)
+            for row in value:
+                output.console.print(escape(f"{' ' * indent}  - {_fact(row)}"))
         else:
             output.console.print(f"{label}: {escape(_fact(value))}")
 
@@ -82,23 +60,13 @@ def hit_record(hit: Any) -> dict[str, Any]:
     return record | {name: document[name] for name in ("title", "text") if document.get(name)}
 
 
-def _interval(value: Mapping[str, float] | None) -> str:
-    if value is None:
-        return "-"
-    if value.get("low") is None or value.get("high") is None:
-        return _number(value.get("mean"), ".4f")
-    return f"{value['mean']:.4f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-
-def _number(value: float | None, style: str) -> str:
-    return "-" if value is None else format(value, style)
-
-
 def _fact(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_fact(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_fact(item) for item in value)
     return str(value)

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 REPORT = {
-    "data": "tiny",
+    "data": {"name": "tiny", "fingerprint": "f00d", "documents": 9, "queries": 4},
     "split": "test",
     "seed": 0,
     "systems": {
@@ -66,7 +66,7 @@ def calls(monkeypatch):
     fake(monkeypatch, "hf_genret.training.api", **api)
     fake(monkeypatch, "hf_genret.training.recipes", list_recipes=lambda: recipes)
     fake(monkeypatch, "hf_genret.retriever", GenRetriever=cls)
-    fake(monkeypatch, "hf_genret.data", load_documents=note("load_documents", "documents"))
+    monkeypatch.setattr("hf_genret.data.load_documents", note("load_documents", "documents"))
     return seen
 
 

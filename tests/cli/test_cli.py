@@ -50,7 +50,7 @@ def test_quickstart_passes_its_options_and_prints_table_and_searches(calls, caps
     assert main(words) == 0
     assert calls == [("quickstart", (), {"output": tmp_path / "out", "seed": 3})]
     shown = capsys.readouterr().out
-    assert "0.6123 [0.600, 0.630]" in shown and "0.5900" in shown
+    assert ".612 [.600, .630]" in shown and ".590 [-, -]" in shown
     assert "os.path.join" in shown and "3-7" in shown
     assert str(tmp_path / "out") in shown
     assert json.loads(file.read_text())["systems"]["generative"]["bytes"] == 123456
@@ -161,7 +161,7 @@ def test_evaluate_names_its_systems(calls, capsys):
     assert calls == [
         ("evaluate_checkpoint", ("out", "data", "dev"), {"systems": ["bm25", "generative"]})
     ]
-    assert "tiny, test" in capsys.readouterr().out
+    assert "tiny (f00d), test" in capsys.readouterr().out
 
 
 def test_inspect_shows_facts_and_plots(calls, capsys, tmp_path):
@@ -171,6 +171,7 @@ def test_inspect_shows_facts_and_plots(calls, capsys, tmp_path):
     assert calls[-1] == ("plot", (plot,), {})
     shown = capsys.readouterr().out
     assert "documents: 1,200" in shown and "  index: 9,600" in shown
+    assert "levels\n  - code_use 1" in shown
 
 
 def test_recipes_lists_names_and_descriptions(calls, capsys):
