@@ -34,6 +34,11 @@ def per_query(run: Run, queries: Queries, ks: Sequence[int] = KS) -> dict[str, n
         DataError: When run and queries do not belong together.
     """
     run.check(len(queries))
+    return _values(run, queries, ks)
+
+
+def _values(run: Run, queries: Queries, ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """`per_query` of a run that was checked already."""
     values = item_metrics(run.rows, queries.relevant, ks)
     values["candidate_recall"] = candidate_recall(run.pools, queries.relevant)
     return values
@@ -91,7 +96,7 @@ def evaluate_run(
         DataError: When run and queries do not belong together.
     """
     run.check(len(queries), num_documents)
-    values = per_query(run, queries, ks)
+    values = _values(run, queries, ks)
     summary = summarise(values, seed=seed)
     candidates = summary.pop("candidate_recall", None)
     judged = int((~np.isnan(values["candidate_recall"])).sum())

@@ -10,8 +10,13 @@ from hf_genret.errors import ConfigError
 from hf_genret.evaluation.ranking import history_note, history_rows, rank_all
 from hf_genret.evaluation.run import Run, flatten
 
-DECAY = 0.8
+# The three settings are measured best on the dev split of Amazon Beauty (leave-one-out).
+DECAY = 0.7
 """Weight of a history item relative to the next newer one."""
+BASKET_POWER = 0.5
+"""A basket of n items adds n to minus this power to each of its pairs: long ones say less."""
+ITEM_POWER = 0.25
+"""A pair is divided by both items' number of baskets to this power (0.5 would be the cosine)."""
 
 
 def training_interactions(data: RetrievalData) -> sparse.csr_matrix:
@@ -69,21 +74,22 @@ def popularity_run(
 
 
 def cooccurrence(interactions: sparse.csr_matrix) -> sparse.csr_matrix:
-    """How often two items share a basket, relative to how popular both are.
+    """How often two items share a basket, tempered by basket length and popularity.
 
     Args:
         interactions: Zeros and ones, [baskets, N].
 
     Returns:
-        Baskets that hold both / square root of the baskets of each (the cosine), [N, N], with
-        an empty diagonal.
+        Weights of item pairs, [N, N], symmetric, with an empty diagonal.
     """
-    together = (interactions.T @ interactions).tocsr()
-    counts = together.diagonal()
+    lengths = np.asarray(interactions.sum(axis=1)).ravel()  # [baskets]
+    counts = np.asarray(interactions.sum(axis=0)).ravel()  # [N]
+    basket = sparse.diags(np.maximum(lengths, 1.0) ** -BASKET_POWER)
+    item = sparse.diags(np.maximum(counts, 1.0) ** -ITEM_POWER)
+    together = (item @ (interactions.T @ basket @ interactions) @ item).tocsr()
     together.setdiag(0)
     together.eliminate_zeros()
-    scale = sparse.diags(1.0 / np.sqrt(np.maximum(counts, 1.0)))
-    return (scale @ together @ scale).tocsr().astype(np.float32)
+    return together.astype(np.float32)
 
 
 def cooccurrence_run(

@@ -58,8 +58,8 @@ class Run:
                 )
         query, row = flatten(self.rows)
         self._check_range(row, num_documents)
-        key = query * (int(row.max(initial=0)) + 1) + row
-        if len(np.unique(key)) != len(key):
+        key = np.sort(query * (int(row.max(initial=0)) + 1) + row)
+        if (key[1:] == key[:-1]).any():
             raise DataError(f"run '{self.name}' ranks a document twice for the same query.")
 
     def _check_range(self, row: np.ndarray, num_documents: int | None) -> None:
