@@ -41,7 +41,7 @@ def show_hits(output: Output, title: str, hits: Sequence[Mapping[str, Any]]) -> 
 def show_facts(output: Output, facts: Mapping[str, Any], indent: int = 0) -> None:
     """Print a nested mapping, one fact a line."""
     for name, value in facts.items():
-        label = escape(" " * indent + str(name).replace("_", " "))
+        label = escape(" " * indent + _label(name))
         if isinstance(value, Mapping):
             output.console.print(label)
             show_facts(output, value, indent + 2)
@@ -66,7 +66,7 @@ def _fact(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_fact(item)}" for name, item in value.items())
+        return ", ".join(f"{_label(name)} {_fact(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_fact(item) for item in value)
     return str(value)
@@ -75,3 +75,7 @@ def _fact(value: Any) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= TITLE_WIDTH else line[: TITLE_WIDTH - 1] + "…"
+
+
+def _label(name: Any) -> str:
+    return str(name).replace("_", " ")

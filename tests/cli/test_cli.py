@@ -171,7 +171,7 @@ def test_inspect_shows_facts_and_plots(calls, capsys, tmp_path):
     assert calls[-1] == ("plot", (plot,), {})
     shown = capsys.readouterr().out
     assert "documents: 1,200" in shown and "  index: 9,600" in shown
-    assert "levels\n  - code_use 1" in shown
+    assert "levels\n  - code use 1" in shown
 
 
 def test_recipes_lists_names_and_descriptions(calls, capsys):
