@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet
+PIP := $(BIN)/python -m pip install
 TORCH := $(shell grep '^torch==' constraints.txt)
 # Extra pip arguments for torch alone, for example the index of CPU-only or of other CUDA builds.
 TORCH_ARGS ?=

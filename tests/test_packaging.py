@@ -60,7 +60,7 @@ def content(wheel):
 
 
 def test_every_package_is_listed():
-    """A folder with an `__init__.py` that pyproject.toml forgot would be missing after installation."""
+    """A folder with an `__init__.py` that pyproject.toml forgot would be missing when installed."""
     listed = set(PROJECT["tool"]["setuptools"]["packages"])
     folders = {
         Path(place, *path.parts[:-1])
