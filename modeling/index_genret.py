@@ -73,6 +73,10 @@ class DocidIndex(nn.Module):
             raise ValueError(f"Codes must lie in 0..K-1 of their level, with K = {self.sizes}.")
         rows = torch.arange(len(codes)) if rows is None else rows
         rows = rows.to(device=device, dtype=torch.int64)
+        if rows.shape != codes.shape[:1] or bool((rows < 0).any()):
+            raise ValueError(
+                f"An index needs one document row, 0 or above, for each of its {len(codes)} paths."
+            )
         order = torch.arange(len(codes), device=device)
         for level in reversed(range(self.num_levels)):  # stable sorts by the last key first
             order = order[codes[order, level].sort(stable=True).indices]
@@ -173,22 +177,29 @@ class DocidIndex(nn.Module):
         return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
 
     def check(self) -> str | None:
-        """What is wrong with the index, in one sentence; None when it is sound."""
+        """What is wrong with the index, in one sentence; None when it is sound.
+
+        Sound means that the trie, the buckets and the paths say the same thing.
+        """
         if len(self) == 0:
             return None
         nodes = [1, *self.num_nodes]
         for level in range(self.num_levels):
             indptr, codes = self.level(level)
-            if len(indptr) != nodes[level] + 1 or int(indptr[-1]) != len(codes):
+            if len(indptr) != nodes[level] + 1 or not _covers(indptr, len(codes)):
                 return f"level {level + 1} of the id index does not fit its pointers"
             if bool((indptr[1:] <= indptr[:-1]).any()):
                 return f"level {level + 1} of the id index has a node without children"
             if int(codes.min()) < 0 or int(codes.max()) >= self.sizes[level]:
                 return f"level {level + 1} of the id index has codes outside 0..{self.sizes[level] - 1}"
-        if len(self.buckets) != nodes[-1] + 1 or int(self.buckets[-1]) != len(self):
+        if len(self.buckets) != nodes[-1] + 1 or not _covers(self.buckets, len(self)):
             return "the buckets of the id index do not fit its paths"
+        if bool((self.buckets[1:] <= self.buckets[:-1]).any()):
+            return "the id index has an id without a document"
         if len(self.rows) != len(self) or int(self.rows.min()) < 0:
             return "the documents of the id index do not fit its paths"
+        if not torch.equal(self.locate(self.paths), self.leaf_of_path()):
+            return "the paths of the id index are not those of its trie"
         return None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -211,6 +222,11 @@ def ragged(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
 def _pointers(counts: Tensor) -> Tensor:
     """[n] counts -> [n + 1] starts."""
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def _covers(pointers: Tensor, entries: int) -> bool:
+    """Whether pointers run from 0 to the number of entries."""
+    return int(pointers[0]) == 0 and int(pointers[-1]) == entries
 
 
 def _any_in_range(flags: Tensor, pointers: Tensor) -> Tensor:
