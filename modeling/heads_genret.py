@@ -51,17 +51,19 @@ class ClusterHeads(nn.Module):
         self.cosine = config.head_similarity == "cosine"
         self.centres = nn.ParameterList()
         self.residuals = nn.ModuleList()
+        self._flat: list[bool] = []
         nodes = 1
-        for size in self.sizes:
+        for level, size in enumerate(self.sizes):
             nodes *= size
-            rows = nodes if nodes <= config.max_head_nodes else size
+            self._flat.append(level > 0 and nodes > config.max_head_nodes)
+            rows = size if self._flat[level] else nodes
             self.centres.append(nn.Parameter(torch.zeros(rows, config.vector_dim)))
             self.residuals.append(nn.Linear(config.decoder_dim, config.vector_dim))
         self.scale = nn.Parameter(torch.full((len(self.sizes),), float(config.head_scale)))
 
     def is_flat(self, level: int) -> bool:
         """Whether the level keeps one centre a code instead of one a node."""
-        return level > 0 and len(self.centres[level]) == self.sizes[level]
+        return self._flat[level]
 
     def forward(self, level: int, hidden: Tensor, vectors: Tensor, prefix: Tensor) -> Tensor:
         """Logits of one level.
