@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 from transformers.utils import ModelOutput
 
 
@@ -65,8 +65,16 @@ class TextEncoder(nn.Module):
         super().__init__()
         if pooling not in ("mean", "cls", "last"):
             raise ValueError(f"pooling must be mean, cls or last, found {pooling!r}.")
+        if memory not in ("pooled", "tokens"):
+            raise ValueError(f"memory must be pooled or tokens, found {memory!r}.")
         settings = dict(backbone)
-        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        kind = settings.pop("model_type", None)
+        if kind not in CONFIG_MAPPING:
+            raise ValueError(
+                f"The text encoder's model_type {kind!r} is not one that transformers knows; "
+                "an encoder with remote code cannot be used."
+            )
+        config = AutoConfig.for_model(kind, **settings)
         self.backbone = AutoModel.from_config(config)
         self.pooling, self.memory = pooling, memory
         self.dim = int(config.hidden_size)
@@ -267,7 +275,8 @@ class UserEncoder(nn.Module):
         unknown = self.embedding.num_embeddings - 1
         if users is None:
             users = torch.full((len(items),), unknown, device=items.device)
-        identity = self.embedding(users.clamp(max=unknown))
+        known = (users >= 0) & (users < unknown)
+        identity = self.embedding(users.masked_fill(~known, unknown))
         states = torch.stack([identity, content], dim=1)
         return EncoderOutput(
             states,
