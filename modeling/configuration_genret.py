@@ -93,7 +93,9 @@ class GenRetConfig(PreTrainedConfig):
         self.normalize = normalize
         self.query_adapter = query_adapter
         self.item_adapter = item_adapter
-        self.codebook_sizes = [int(size) for size in (codebook_sizes or [32, 32])]
+        self.codebook_sizes = [
+            int(size) for size in ([32, 32] if codebook_sizes is None else codebook_sizes)
+        ]
         self.share_levels = share_levels
         self.decoder_type = decoder_type
         self.decoder_dim = decoder_dim
@@ -132,8 +134,14 @@ class GenRetConfig(PreTrainedConfig):
 
     def _check(self) -> None:
         """Refuse settings that contradict each other, in one sentence each."""
-        if any(size < 1 for size in self.codebook_sizes):
-            raise ValueError(f"codebook_sizes must be positive, found {self.codebook_sizes}.")
+        if not self.codebook_sizes or any(size < 1 for size in self.codebook_sizes):
+            raise ValueError(
+                f"codebook_sizes needs one positive size a level, found {self.codebook_sizes}."
+            )
+        if self.head_similarity not in ("cosine", "dot"):
+            raise ValueError(
+                f"head_similarity must be cosine or dot, found {self.head_similarity!r}."
+            )
         if len(self.num_nodes) != len(self.codebook_sizes):
             raise ValueError(
                 f"num_nodes has {len(self.num_nodes)} entries, codebook_sizes has "
