@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -69,6 +69,9 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "force_words_ids": (None,),
     "exponential_decay_length_penalty": (None,),
     "watermarking_config": (None,),
+    "eos_token_id": (None, []),
+    "max_time": (None,),
+    "stop_strings": (None,),
 }
 
 
@@ -89,6 +92,40 @@ def check_generation(settings: GenerationConfig, num_levels: int) -> None:
             f"max_new_tokens={settings.max_new_tokens} contradicts ids of {num_levels} codes; "
             f"leave it out or give {num_levels}."
         )
+    # 20 is what transformers fills in where nothing was said.
+    if settings.max_length not in (None, 20, num_levels + 1):
+        raise ValueError(
+            f"max_length={settings.max_length} contradicts ids of {num_levels} codes; leave it out."
+        )
+
+
+# Arguments of generate() that leave ids whole; others could stop early or decode without the trie.
+_ARGUMENTS = {
+    "prefix_allowed_tokens_fn",
+    "stopping_criteria",
+    "streamer",
+    "synced_gpus",
+    "output_attentions",
+    "output_hidden_states",
+    "use_cache",
+}
+
+
+def check_arguments(arguments: dict[str, Any]) -> None:
+    """Refuse what generate() would pass on in silence: a misspelled setting, another way to decode.
+
+    Args:
+        arguments: What is neither a query nor a setting of `GenerationConfig`.
+
+    Raises:
+        ValueError: Naming the arguments.
+    """
+    unknown = [name for name, value in arguments.items() if value is not None]
+    unknown = sorted(set(unknown) - _ARGUMENTS)
+    if unknown:
+        raise ValueError(f"generate() has no use for: {', '.join(unknown)}.")
+    if arguments.get("stopping_criteria"):
+        raise ValueError("stopping_criteria contradicts ids of fixed length; leave it out.")
 
 
 def pad_surplus(sequences: Tensor, index: DocidIndex, offsets: list[int], per_query: int) -> Tensor:

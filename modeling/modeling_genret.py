@@ -30,12 +30,13 @@ from .encoders_genret import (
 from .generation_genret import (
     TrieLogitsProcessor,
     beam_search,
+    check_arguments,
     check_generation,
     pad_surplus,
 )
 from .heads_genret import HEADS, ClusterHeads
 from .index_genret import DocidIndex
-from .ranking_genret import SearchOutput, load_vectors, rank_union, save_vectors
+from .ranking_genret import SearchOutput, load_vectors, rank_union, save_vectors, take_rows
 
 VECTORS_FILE = "vectors.safetensors"
 
@@ -58,6 +59,13 @@ class GenRetEncoder(nn.Module):
         self.query_adapter = ResidualAdapter(config.vector_dim) if config.query_adapter else None
         self.item_adapter = ResidualAdapter(config.vector_dim) if config.item_adapter else None
         self.normalize = config.normalize
+        for name in ("query", "items", "history"):
+            dim = getattr(getattr(self, name), "dim", config.vector_dim)
+            if dim != config.vector_dim:
+                raise ValueError(
+                    f"The {name} encoder emits vectors of width {dim}, "
+                    f"vector_dim is {config.vector_dim}."
+                )
 
     @property
     def item_side(self) -> nn.Module | None:
@@ -93,7 +101,8 @@ class GenRetEncoder(nn.Module):
         if query_vectors is not None:
             parts.append(from_vectors(query_vectors))
         elif input_ids is not None and self.query is not None:
-            parts.append(self.query(input_ids, attention_mask, token_type_ids))
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            parts.append(self.query(input_ids, mask, token_type_ids))
         if history_vectors is not None and self.history is not None:
             parts.append(self.history(history_vectors, history_mask, users))
         if not parts:
@@ -117,8 +126,11 @@ class GenRetEncoder(nn.Module):
             if items is None:
                 raise ValueError("This model's items are rows of its catalogue; give `items`.")
             output = self.item_side(items)
+        elif input_ids is None or self.item_side is None:
+            raise ValueError("A document needs text (input_ids) and a model that reads text.")
         else:
-            output = self.item_side(input_ids, attention_mask, token_type_ids)
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            output = self.item_side(input_ids, mask, token_type_ids)
         return self._finish(output, self.item_adapter)
 
     def _finish(self, output: EncoderOutput, adapter: nn.Module | None) -> EncoderOutput:
@@ -211,12 +223,14 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
     def __init__(self, config: GenRetConfig) -> None:
         super().__init__(config)
         self.encoder = GenRetEncoder(config)
-        self.decoder = DECODERS[config.decoder_type](config)
-        self.heads = HEADS[config.head_type](config)
+        self.decoder = _chosen(DECODERS, config.decoder_type, "decoder_type")(config)
+        self.heads = _chosen(HEADS, config.head_type, "head_type")(config)
         self.ranker = Ranker(config)
         self.index = DocidIndex(config)
         self._vectors: Tensor | None = None
         self._vectors_file: str | None = None
+        # Training states are loaded into this object; their index may have other sizes.
+        self.register_load_state_dict_post_hook(_follow_index)
         self.post_init()
         self.generation_config.update(
             max_new_tokens=config.num_levels,
@@ -245,6 +259,8 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
             **inputs: Arguments of `GenRetEncoder.forward`.
         """
         if history is not None and self.encoder.history is not None:
+            if history.shape[1] == 0:  # nobody in the batch has a history: one padded place
+                history = functional.pad(history, (1, 0), value=-1)
             mask = history >= 0
             inputs["history_vectors"] = self._history_vectors(history.clamp(min=0))
             inputs["history_mask"] = mask
@@ -258,7 +274,7 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         """Vectors of document rows [B, H] -> [B, H, D]."""
         if isinstance(self.encoder.items, ItemEncoder):
             return self.encoder.items.vectors(rows)
-        return self.vectors.to(rows.device)[rows].to(self.dtype)
+        return take_rows(self.vectors, rows).to(self.dtype)
 
     # ---- decoding -------------------------------------------------------------------------
 
@@ -449,12 +465,11 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         query = {name: kwargs.pop(name) for name in _QUERY_INPUTS if name in kwargs}
         if inputs is not None:
             query["input_ids"] = inputs
-        if encoded is None:
-            if query.get("input_ids") is not None and query.get("attention_mask") is None:
-                query["attention_mask"] = torch.ones_like(query["input_ids"])
-            encoded = self.encode_query(**query)
         settings, rest = self._prepare_generation_config(generation_config, **dict(kwargs))
         check_generation(settings, self.config.num_levels)
+        check_arguments(rest)
+        if encoded is None:
+            encoded = self.encode_query(**query)
         kwargs.pop("max_length", None)
         kwargs["max_new_tokens"] = self.config.num_levels
         start = torch.zeros(len(encoded.pooler_output), 1, dtype=torch.long, device=self.device)
@@ -465,7 +480,6 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
             decoder_input_ids=start,
             **kwargs,
         )
-        del rest
         group = settings.num_return_sequences or 1
         unique = group if (settings.num_beams or 1) > 1 else 1
         sequences = result if isinstance(result, Tensor) else result.sequences
@@ -486,13 +500,19 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
             codes: [P, L].
             rows: [P], document row of each path; 0..P-1 by default.
             vectors: [documents, D], one a document row.
+
+        Raises:
+            ValueError: When codes, rows or vectors do not fit each other; nothing is changed then.
         """
         fresh = DocidIndex(self.config).to(self.index.paths.device)
         fresh.build(codes, rows)
+        documents = int(fresh.rows.max()) + 1
+        if vectors is not None and len(vectors) < documents:
+            raise ValueError(
+                f"The index names {documents} documents, {len(vectors)} have a vector."
+            )
         self.index = fresh
-        self.config.num_paths = len(fresh)
-        self.config.num_nodes = fresh.num_nodes
-        self.config.num_documents = int(fresh.rows.max()) + 1
+        _follow_index(self)
         if vectors is not None:
             self.set_vectors(vectors)
 
@@ -506,12 +526,18 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         """The ranker's vectors [documents, D], read from disk at first use.
 
         Raises:
-            ValueError: When the checkpoint has none.
+            ValueError: When the checkpoint has none, or too few.
         """
         if self._vectors is None:
             if self._vectors_file is None:
                 raise ValueError("This model has no ranker vectors; index documents first.")
-            self._vectors = load_vectors(self._vectors_file)
+            vectors = load_vectors(self._vectors_file)
+            if len(vectors) < self.config.num_documents:
+                raise ValueError(
+                    f"{self._vectors_file}: {len(vectors)} vectors found, the index names "
+                    f"{self.config.num_documents} documents."
+                )
+            self._vectors = vectors
         return self._vectors
 
     @torch.no_grad()
@@ -545,10 +571,16 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         encoded = self.encode_query(**inputs) if encoder_outputs is None else encoder_outputs
         edges = None
         if allowed is not None:
+            if len(allowed) < self.config.num_documents:
+                raise ValueError(
+                    f"allowed needs one entry for each of {self.config.num_documents} documents, "
+                    f"found {len(allowed)}."
+                )
             if not bool(allowed.any()):
                 raise ValueError("The allowed set is empty: no document could be found.")
             edges = self.index.restrict(allowed.to(self.index.rows.device))
-        beams = beam_search(self, encoded, num_beams or self.config.search_beams, edges)
+        width = self.config.search_beams if num_beams is None else num_beams
+        beams = beam_search(self, encoded, width, edges)
         return rank_union(self, encoded.pooler_output, beams, k, exclude=exclude, allowed=allowed)
 
     # ---- checkpoints ----------------------------------------------------------------------
@@ -557,7 +589,7 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         """Save weights, index, configuration and code as transformers does, and the vectors beside."""
         vectors = self.vectors if self._vectors is not None or self._vectors_file else None
         super().save_pretrained(save_directory, **kwargs)
-        if vectors is not None:
+        if vectors is not None and kwargs.get("is_main_process", True):
             save_vectors(vectors, os.path.join(save_directory, VECTORS_FILE))
 
     @classmethod
@@ -570,13 +602,22 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         wrong = model.index.check()
+        if (
+            wrong is None
+            and len(model.index)
+            and model.config.num_documents <= int(model.index.rows.max())
+        ):
+            wrong = "the id index names documents beyond num_documents"
         if wrong is not None:
             raise ValueError(f"{pretrained_model_name_or_path}: {wrong}.")
         if pretrained_model_name_or_path is not None:
             model._vectors_file = cached_file(
                 pretrained_model_name_or_path,
                 VECTORS_FILE,
-                revision=kwargs.get("revision") or "main",
+                # The commit that the weights came from, should the branch have moved since.
+                revision=getattr(model.config, "_commit_hash", None)
+                or kwargs.get("revision")
+                or "main",
                 subfolder=kwargs.get("subfolder") or "",
                 local_files_only=kwargs.get("local_files_only", False),
                 token=kwargs.get("token"),
@@ -585,6 +626,20 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
                 _raise_exceptions_for_connection_errors=False,
             )
         return loaded
+
+
+def _chosen(known: dict[str, type[nn.Module]], name: str, setting: str) -> type[nn.Module]:
+    """The class that a setting names."""
+    if name not in known:
+        raise ValueError(f"Unknown {setting} {name!r}; known: {', '.join(known)}.")
+    return known[name]
+
+
+def _follow_index(model: GenRetModel, _: Any = None) -> None:
+    """Let the sizes in the configuration say what the index holds."""
+    index = model.index
+    model.config.num_paths, model.config.num_nodes = len(index), index.num_nodes
+    model.config.num_documents = int(index.rows.max()) + 1 if len(index) else 0
 
 
 _QUERY_INPUTS = (

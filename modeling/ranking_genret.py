@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,11 @@ class SearchOutput(ModelOutput):
     """Ranked documents of B queries.
 
     Attributes:
-        rows: [B, k], document rows, best first, -1 where there are fewer.
-        scores: [B, k], final scores, -inf where there are fewer.
-        codes: [B, k, L], the id through which each document was found.
-        path_scores: [B, k], log-probability of that id.
+        rows: [B, n], document rows, best first, -1 where there are fewer; n is k, or the
+            largest pool of the batch where that is less.
+        scores: [B, n], final scores, -inf where there are fewer.
+        codes: [B, n, L], the id through which each document was found, -1 where there are fewer.
+        path_scores: [B, n], log-probability of that id, -inf where there are fewer.
         pool: [B], documents ranked for each query.
         pool_rows: [B, P], those documents, best first, -1 is padding.
         beam_codes: [B, M, L], the leaves visited, best first.
@@ -73,7 +75,7 @@ def rank_union(
         keep &= ~(exclude.to(row.device)[query] == row[:, None]).any(1)
     keep &= _first_of_each(query, row, model.config.num_documents)
     beam, query, row = beam[keep], query[keep], row[keep]
-    vectors = model.vectors.to(queries.device)[row].to(queries.dtype)  # [E, D]
+    vectors = take_rows(model.vectors, row).to(queries.dtype)  # [E, D]
     path_score = beams.scores.flatten()[beam]
     score = (queries[query] * vectors).sum(-1).float() + model.config.beam_weight * path_score
     pool = torch.bincount(query, minlength=batch)
@@ -96,6 +98,11 @@ def rank_union(
         beam_codes=beams.codes,
         beam_leaves=beams.leaf,
     )
+
+
+def take_rows(vectors: Tensor, row: Tensor) -> Tensor:
+    """Rows of the vectors, on the rows' device: only what is asked for travels there."""
+    return vectors[row.to(vectors.device)].to(row.device)
 
 
 def _first_of_each(query: Tensor, row: Tensor, documents: int) -> Tensor:
@@ -125,8 +132,13 @@ def _gather(values: Tensor, place: Tensor, order: Tensor, width: int, fill: int)
 
 
 def save_vectors(vectors: Tensor, path: str) -> None:
-    """Write the ranker's vectors [N, D] to a safetensors file."""
-    save_file({"vectors": vectors.contiguous().cpu()}, path)
+    """Write the ranker's vectors [N, D] to a safetensors file.
+
+    They may be mapped from the very file that is replaced: write beside it, then rename.
+    """
+    beside = f"{path}.part"
+    save_file({"vectors": vectors.contiguous().cpu()}, beside)
+    os.replace(beside, path)
 
 
 def load_vectors(path: str) -> Tensor:
