@@ -26,17 +26,29 @@ def top_rows(scores: np.ndarray, depth: int) -> tuple[list[np.ndarray], list[np.
         Rows (int64) and their scores, one array a query; equal scores in row order.
     """
     depth = min(depth, scores.shape[1])
-    if depth < scores.shape[1]:
-        best = np.argpartition(scores, scores.shape[1] - depth, axis=1)[:, -depth:]
-    else:
-        best = np.broadcast_to(np.arange(depth), scores.shape)
-    best = np.sort(best, axis=1)
+    best = np.sort(_best(scores, depth), axis=1)
     value = np.take_along_axis(scores, best, axis=1)
     order = np.argsort(-value, axis=1, kind="stable")
     best, value = np.take_along_axis(best, order, axis=1), np.take_along_axis(value, order, axis=1)
     kept = (value > -np.inf).sum(axis=1).tolist()  # -inf stands last
     rows = [row[:count].astype(np.int64) for row, count in zip(best, kept, strict=True)]
     return rows, [row[:count] for row, count in zip(value, kept, strict=True)]
+
+
+def _best(scores: np.ndarray, depth: int) -> np.ndarray:
+    """Columns of the `depth` largest scores of each row, in any order; at a tie the first ones."""
+    total = scores.shape[1]
+    if depth == total:
+        return np.broadcast_to(np.arange(total), scores.shape)
+    best = np.argpartition(scores, total - depth, axis=1)[:, total - depth :]
+    bound = np.take_along_axis(scores, best, axis=1).min(axis=1)
+    # A partition keeps any of the scores that tie at the cut.
+    tied = (scores >= bound[:, None]).sum(axis=1) > depth
+    for query in np.flatnonzero(tied & (bound > -np.inf)):
+        candidates = np.flatnonzero(scores[query] >= bound[query])
+        order = np.argsort(-scores[query, candidates], kind="stable")
+        best[query] = candidates[order[:depth]]
+    return best
 
 
 def history_rows(queries: Queries, exclude_history: bool) -> Sequence[np.ndarray] | None:

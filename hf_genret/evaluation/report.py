@@ -270,7 +270,7 @@ def table(report: Mapping[str, Any]) -> Table:
         caption=caption,
         caption_justify="left",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,  # the box itself parts the columns by one space
         show_edge=False,
     )
     for heading in columns():
