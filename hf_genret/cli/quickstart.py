@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,5 +39,10 @@ def quickstart(
         for example in report.get("searches", []):
             show_hits(result, example["query"], example["hits"])
         result.console.print(f"Checkpoint: {out}", markup=False)
-        result.console.print(f'Search it: hf-genret search {out} "join two paths"', markup=False)
+        result.console.print(f'Search it: {_command()} search {out} "join two paths"', markup=False)
         result.write(report)
+
+
+def _command() -> str:
+    """How to call this program again: by its path where its environment is not activated."""
+    return "hf-genret" if shutil.which("hf-genret") else sys.argv[0]
