@@ -102,14 +102,19 @@ def _extra_value(value: object, table: Table, line: int, field: str) -> str | No
     return None
 
 
-class _Lines:
-    """The line of each id, to name both places of a duplicate."""
+class UniqueIds:
+    """The ids seen so far with their lines, to name both places of a duplicate."""
 
     def __init__(self, table: Table, field: str) -> None:
         self.table, self.field = table, field
         self.lines: dict[str, int] = {}
 
     def add(self, identifier: str, line: int) -> None:
+        """One more id.
+
+        Raises:
+            DataError: When an earlier line has it.
+        """
         first = self.lines.setdefault(identifier, line)
         if first != line:
             message = f"expected unique ids, found '{identifier}' which line {first} has already."
@@ -132,7 +137,7 @@ def collect_documents(table: Table, fields: CorpusFields | None = None) -> Docum
     titles: list[str] = []
     texts: list[str] = []
     extra: dict[str, dict[int, str]] = defaultdict(dict)
-    seen = _Lines(table, fields.id[0])
+    seen = UniqueIds(table, fields.id[0])
     for line, record in table.records:
         id_field, value = _first(record, fields.id)
         identifier = check_id(value, table, line, id_field)
@@ -164,7 +169,7 @@ def collect_query_texts(table: Table) -> dict[str, str]:
         DataError: Duplicate or missing ids, or a query without text.
     """
     found: dict[str, str] = {}
-    seen = _Lines(table, "_id")
+    seen = UniqueIds(table, "_id")
     for line, record in table.records:
         id_field, value = _first(record, ("_id", "id"))
         identifier = check_id(value, table, line, id_field)

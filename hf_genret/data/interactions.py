@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_genret.data.collecting import CorpusFields, check_id, collect_documents, row_of
+from hf_genret.data.collecting import CorpusFields, UniqueIds, check_id, collect_documents, row_of
 from hf_genret.data.layout import Options, Parts
 from hf_genret.data.reading import Table, find, read_jsonl, read_lines
 from hf_genret.data.schema import Documents, Queries
-from hf_genret.errors import ConfigError, DataError
+from hf_genret.errors import DataError
 
 #: With fewer items a user has no history left beside a dev and a test target.
 MIN_ITEMS = 3
@@ -85,7 +85,7 @@ def read_sequences(path: Path, rows: Mapping[str, int]) -> Sequences:
         DataError: Unknown items, duplicate users, lines of another form, or no user.
     """
     table = Table(str(path), [])
-    first_lines: dict[str, int] = {}
+    seen = UniqueIds(table, "user_id")
     flat: list[int] = []
     starts = [0]
     for line, text in read_lines(path):
@@ -96,15 +96,12 @@ def read_sequences(path: Path, rows: Mapping[str, int]) -> Sequences:
             message = f"expected user_id, a tab and item ids parted by spaces, found {text[:40]!r}."
             raise DataError(message, path=path, line=line)
         user = check_id(columns[0], table, line, "user_id")
-        first = first_lines.setdefault(user, line)
-        if first != line:
-            message = f"expected one line a user, found '{user}' which line {first} has already."
-            raise DataError(message, path=path, line=line, field="user_id")
+        seen.add(user, line)
         flat += [row_of(item, rows, table, line, "item_ids") for item in columns[1].split()]
         starts.append(len(flat))
-    if not first_lines:
+    if not seen.lines:
         raise DataError("expected users below the header line, found none.", path=path)
-    return Sequences(list(first_lines), np.asarray(flat, np.int64), np.asarray(starts, np.int64))
+    return Sequences(list(seen.lines), np.asarray(flat, np.int64), np.asarray(starts, np.int64))
 
 
 def leave_one_out(sequences: Sequences, max_history: int) -> Parts:
@@ -144,10 +141,7 @@ def interaction_splits(path: Path, documents: Documents, options: Options) -> Pa
 
     Raises:
         DataError: For anything wrong in the sequences, with the line.
-        ConfigError: When `max_history` is below 1.
     """
-    if options.max_history < 1:
-        raise ConfigError(f"max_history has to be 1 or more, found {options.max_history}.")
     file = find(path, "sequences.tsv")
     assert file is not None  # is_interactions found it
     rows = {identifier: row for row, identifier in enumerate(documents.ids)}

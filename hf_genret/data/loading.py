@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hf_genret.data import beir, interactions
+from hf_genret.data import beir, interactions, jsonl, saved_datasets
 from hf_genret.data.fingerprint import fingerprint
-from hf_genret.data.layout import Layout, Options
+from hf_genret.data.layout import Layout, Options, Parts
 from hf_genret.data.schema import Documents, RetrievalData
-from hf_genret.errors import DataError
+from hf_genret.errors import ConfigError, DataError
 
 #: Tried in this order; the first that matches is read.
 LAYOUTS = (
@@ -27,6 +27,20 @@ LAYOUTS = (
         interactions.interaction_documents,
         interactions.interaction_splits,
     ),
+    Layout(
+        "saved dataset",
+        "a folder written by datasets' save_to_disk",
+        saved_datasets.is_saved_dataset,
+        saved_datasets.saved_documents,
+        saved_datasets.saved_splits,
+    ),
+    Layout(
+        "jsonl",
+        "documents.jsonl[.gz] or a single jsonl file (with queries.jsonl[.gz])",
+        jsonl.is_jsonl,
+        jsonl.jsonl_documents,
+        jsonl.jsonl_splits,
+    ),
 )
 
 
@@ -40,8 +54,29 @@ def _find_layout(path: Path) -> Layout:
     raise DataError(f"expected one of: {looked_for}; found none of them.", path=path)
 
 
-def _short_name(path: Path) -> str:
-    return path.resolve().name.removesuffix(".gz").removesuffix(".jsonl")
+def _short_name(source: str | Path) -> str:
+    name = Path(source).resolve().name
+    ending = next((one for one in jsonl.ENDINGS if name.endswith(one)), "")
+    return name.removesuffix(ending)
+
+
+def _is_on_hub(source: str | Path) -> bool:
+    """A name of the Hub counts only where no such path exists and it does not name a file."""
+    is_file_name = str(source).endswith(jsonl.ENDINGS)
+    return saved_datasets.is_hub_name(source) and not Path(source).exists() and not is_file_name
+
+
+def _read(source: str | Path, options: Options, *, with_splits: bool) -> tuple[Documents, Parts]:
+    if _is_on_hub(source):
+        found = saved_datasets.open_hub(str(source))
+        documents = saved_datasets.part_documents(found, str(source), options)
+        return documents, saved_datasets.part_splits(
+            found if with_splits else {}, str(source), documents
+        )
+    path = Path(source)
+    layout = _find_layout(path)
+    documents = layout.documents(path, options)
+    return documents, layout.splits(path, documents, options) if with_splits else Parts()
 
 
 def load_data(
@@ -55,7 +90,7 @@ def load_data(
 
     Args:
         source: A BEIR folder, a jsonl folder or file, a saved `datasets` folder, or a folder of
-            items and sequences.
+            items and sequences; where no such path exists, a dataset `user/name` of the Hub.
         name: Name for reports; the folder's own by default.
         corpus_field_map: `id`, `title` or `text` -> name of the corpus column that holds it.
         max_history: Items kept of a user's history, the newest.
@@ -64,12 +99,11 @@ def load_data(
         DataError: Missing, of no known layout, or with a fault in it: names file, line and field.
         ConfigError: For an option that cannot work.
     """
-    path, options = Path(source), Options(corpus_field_map, max_history)
-    layout = _find_layout(path)
-    documents = layout.documents(path, options)
-    parts = layout.splits(path, documents, options)
+    if max_history < 1:
+        raise ConfigError(f"max_history has to be 1 or more, found {max_history}.")
+    documents, parts = _read(source, Options(corpus_field_map, max_history), with_splits=True)
     return RetrievalData(
-        name=name or _short_name(path),
+        name=name or _short_name(source),
         fingerprint=fingerprint(documents, parts.splits),
         documents=documents,
         splits=parts.splits,
@@ -90,5 +124,4 @@ def load_documents(
     Raises:
         DataError: Missing, of no known layout, or with a fault in it: names file, line and field.
     """
-    path = Path(source)
-    return _find_layout(path).documents(path, Options(corpus_field_map))
+    return _read(source, Options(corpus_field_map), with_splits=False)[0]

@@ -1,0 +1,138 @@
+"""Plain jsonl: one file of documents, and queries that carry their judgments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hf_genret.data.collecting import (
+    SPLIT_NAMES,
+    CorpusFields,
+    UniqueIds,
+    check_id,
+    check_text,
+    collect_documents,
+    row_of,
+    split_name,
+)
+from hf_genret.data.layout import Options, Parts
+from hf_genret.data.reading import Record, Table, find, kind, read_jsonl
+from hf_genret.data.schema import Documents, Queries
+from hf_genret.errors import DataError
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+_QUERIES = "queries.jsonl"
+
+
+def _is_jsonl_file(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(ENDINGS)
+
+
+def _corpus_file(path: Path) -> Path | None:
+    """The file itself, documents.jsonl[.gz] of a folder, or the folder's only other jsonl file."""
+    if _is_jsonl_file(path):
+        return path
+    if not path.is_dir():
+        return None
+    named = find(path, "documents.jsonl")
+    others = [
+        file
+        for file in sorted(path.iterdir())
+        if _is_jsonl_file(file) and file != find(path, _QUERIES)
+    ]
+    return named or (others[0] if len(others) == 1 else None)
+
+
+def is_jsonl(path: Path) -> bool:
+    """Whether a path is a jsonl file or a folder with one."""
+    return _corpus_file(path) is not None
+
+
+def jsonl_documents(path: Path, options: Options) -> Documents:
+    """The documents, one a line."""
+    corpus = _corpus_file(path)
+    assert corpus is not None  # is_jsonl found it
+    return collect_documents(read_jsonl(corpus), CorpusFields().mapped(options.field_map))
+
+
+@dataclass
+class _Split:
+    """A split under construction."""
+
+    ids: list[str] = field(default_factory=list)
+    relevant: list[dict[int, float]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    histories: list[np.ndarray] = field(default_factory=list)
+
+    def queries(self) -> Queries:
+        return Queries(
+            ids=self.ids,
+            relevant=self.relevant,
+            texts=self.texts if any(self.texts) else None,
+            histories=self.histories if any(map(len, self.histories)) else None,
+        )
+
+
+class _Reader:
+    """Turns the lines of queries.jsonl into splits."""
+
+    def __init__(self, table: Table, documents: Documents, max_history: int) -> None:
+        self.table, self.max_history = table, max_history
+        self.rows = {identifier: row for row, identifier in enumerate(documents.ids)}
+        self.unique = UniqueIds(table, "_id")
+        self.splits: dict[str, _Split] = {}
+
+    def _fail(self, message: str, line: int, field_name: str) -> DataError:
+        return DataError(message, path=self.table.path, line=line, field=field_name)
+
+    def _rows(self, record: Record, line: int, name: str) -> list[int]:
+        value = record.get(name)
+        if not isinstance(value, list):
+            raise self._fail(f"expected a list of document ids, found {kind(value)}.", line, name)
+        found = [check_id(one, self.table, line, name) for one in value]
+        return [row_of(one, self.rows, self.table, line, name) for one in found]
+
+    def add(self, line: int, record: Record) -> None:
+        """One query into its split."""
+        split = split_name(record.get("split"))
+        if split is None:
+            message = f"expected one of {', '.join(SPLIT_NAMES)}, found {record.get('split')!r}."
+            raise self._fail(message, line, "split")
+        # Nothing refers to a query by its id here, so that the line may serve as one.
+        identifier = check_id(record.get("_id", record.get("id", line)), self.table, line, "_id")
+        self.unique.add(identifier, line)
+        text = check_text(record.get("text"), self.table, line, "text")
+        history = self._rows(record, line, "history") if "history" in record else []
+        relevant = self._rows(record, line, "relevant")
+        if not text and not history:
+            raise self._fail("expected a text or a history, found neither.", line, "text")
+        if not relevant:
+            raise self._fail("expected one document id or more, found none.", line, "relevant")
+        target = self.splits.setdefault(split, _Split())
+        target.ids.append(identifier)
+        target.texts.append(text)
+        target.relevant.append(dict.fromkeys(relevant, 1.0))
+        target.histories.append(np.asarray(history[-self.max_history :], dtype=np.int64))
+
+
+def jsonl_splits(path: Path, documents: Documents, options: Options) -> Parts:
+    """The splits of queries.jsonl[.gz]; a corpus alone has none.
+
+    A line holds `text`, `relevant` (document ids) and `split`, and may hold `_id` and `history`
+    (document ids, oldest first).
+
+    Raises:
+        DataError: For anything wrong in the queries, with the line.
+    """
+    file = find(path, _QUERIES) if path.is_dir() else None
+    if file is None:
+        return Parts()
+    table = read_jsonl(file)
+    reader = _Reader(table, documents, options.max_history)
+    for line, record in table.records:
+        reader.add(line, record)
+    if not reader.splits:
+        raise DataError("expected queries, found none.", path=file)
+    return Parts({name: split.queries() for name, split in reader.splits.items()})

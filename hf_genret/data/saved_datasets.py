@@ -1,0 +1,157 @@
+"""Data kept with the `datasets` library: a saved folder, or a repository of the Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_genret.data.collecting import (
+    CorpusFields,
+    collect_documents,
+    collect_judgments,
+    collect_query_texts,
+    left_out_note,
+    split_name,
+)
+from hf_genret.data.layout import Options, Parts
+from hf_genret.data.reading import Record, Table
+from hf_genret.data.schema import Documents
+from hf_genret.errors import DataError
+
+#: Columnar tables by part: `corpus`, `queries`, `qrels_train`, `qrels_dev`, `qrels_test`.
+SavedParts = Mapping[str, Any]
+
+_MARKERS = ("dataset_dict.json", "state.json")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return path.is_dir() and any((path / marker).is_file() for marker in _MARKERS)
+
+
+def is_hub_name(source: str | Path) -> bool:
+    """Whether a source can name a repository of the Hub: a string `user/name`."""
+    return isinstance(source, str) and _HUB_NAME.fullmatch(source) is not None
+
+
+def _name_parts(loaded: Any, where: str) -> SavedParts:
+    """A Dataset, or a DatasetDict of one split, is a corpus; otherwise parts have names."""
+    if not isinstance(loaded, Mapping):
+        return {"corpus": loaded}
+    if "corpus" not in loaded and len(loaded) == 1:
+        return {"corpus": next(iter(loaded.values()))}
+    if "corpus" not in loaded:
+        message = f"expected a part named 'corpus', found: {', '.join(sorted(loaded)) or 'none'}."
+        raise DataError(message, path=where)
+    return loaded
+
+
+def open_saved(path: Path) -> SavedParts:
+    """The parts of a folder written by `save_to_disk`, memory-mapped.
+
+    Raises:
+        DataError: When `datasets` cannot read it.
+    """
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except Exception as error:  # the library raises many kinds for a damaged folder
+        message = f"expected a saved dataset, but it cannot be read ({_one_line(error)})."
+        raise DataError(message, path=path) from error
+    return _name_parts(loaded, str(path))
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _load_parts(name: str, load: Callable[..., Any], configs: list[str]) -> SavedParts:
+    """BEIR's Hub form keeps corpus and queries in configurations and judgments beside them."""
+    if "corpus" not in configs:
+        return _name_parts(load(name), name)
+    parts: dict[str, Any] = {}
+    for part in ("corpus", "queries"):
+        if part in configs:
+            parts[part] = next(iter(load(name, part).values()))
+    judged = load(name) if "default" in configs else load(f"{name}-qrels")
+    for key, table in judged.items():
+        parts[f"qrels_{key}"] = table
+    return parts
+
+
+def open_hub(name: str) -> SavedParts:
+    """The parts of a dataset repository of the Hub.
+
+    Args:
+        name: `user/name`. Configurations `corpus` and `queries`, with judgments in `default` or in
+            the repository `user/name-qrels`, are read as BEIR publishes them.
+
+    Raises:
+        DataError: When it cannot be loaded.
+    """
+    import datasets
+
+    try:
+        configs = datasets.get_dataset_config_names(name)
+        return _load_parts(name, datasets.load_dataset, configs)
+    except DataError:
+        raise
+    except Exception as error:  # network, authentication, formats: all end the same way
+        raise DataError(
+            f"'{name}' is no local path and cannot be loaded from the Hub ({_one_line(error)})."
+        ) from error
+
+
+def _table(parts: SavedParts, part: str, where: str) -> Table:
+    def records() -> Iterator[tuple[int, Record]]:
+        yield from enumerate(parts[part], start=1)
+
+    return Table(f"{where}[{part}]", records())
+
+
+def part_documents(parts: SavedParts, where: str, options: Options) -> Documents:
+    """The documents of the part `corpus`; an error's line is the row, from 1."""
+    return collect_documents(
+        _table(parts, "corpus", where), CorpusFields().mapped(options.field_map)
+    )
+
+
+def part_splits(parts: SavedParts, where: str, documents: Documents) -> Parts:
+    """The splits that have a part `qrels_train`, `qrels_dev` or `qrels_test`.
+
+    Raises:
+        DataError: For anything wrong in queries or judgments, with part and row.
+    """
+    judged = {
+        split_name(part.removeprefix("qrels_")): part for part in parts if part.startswith("qrels_")
+    }
+    if not judged:
+        return Parts()
+    if "queries" not in parts:
+        raise DataError("expected a part named 'queries' beside the qrels, found none.", path=where)
+    texts = collect_query_texts(_table(parts, "queries", where))
+    rows = {identifier: row for row, identifier in enumerate(documents.ids)}
+    found = Parts()
+    for split, part in judged.items():
+        if split is None:
+            message = f"expected qrels_train, qrels_dev or qrels_test, found '{part}'."
+            raise DataError(message, path=where)
+        table = _table(parts, part, where)
+        found.splits[split], left_out = collect_judgments(table, texts, rows)
+        found.notes += left_out_note(split, left_out)
+    return found
+
+
+def saved_documents(path: Path, options: Options) -> Documents:
+    """The documents of a folder written by `save_to_disk`."""
+    return part_documents(open_saved(path), str(path), options)
+
+
+def saved_splits(path: Path, documents: Documents, options: Options) -> Parts:
+    """The splits of a folder written by `save_to_disk`."""
+    return part_splits(open_saved(path), str(path), documents)
