@@ -1,0 +1,171 @@
+"""k-means over vectors: plain, and with clusters of equal size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from hf_genret.indexing.capacity import assign
+from hf_genret.indexing.transport import exact_codes
+
+_CHUNK = 1 << 24  # cells of a block of distances or of gathered vectors
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The outcome of k-means.
+
+    Attributes:
+        labels: Cluster of every item, int32 [n].
+        centroids: Mean of every cluster (of length 1 for cosine), float32 [k, d].
+    """
+
+    labels: np.ndarray
+    centroids: np.ndarray
+
+
+def kmeans(
+    x: np.ndarray, k: int, *, seed: int, iterations: int = 20, cosine: bool = False
+) -> Clusters:
+    """Plain k-means: k-means++ start, Lloyd steps; clusters may differ in size.
+
+    A cluster that loses all its items starts again at the item that is farthest from its own
+    centroid. With fewer than k distinct items some clusters stay empty.
+
+    Args:
+        x: Vectors, float32 [n, d].
+        k: Number of clusters.
+        seed: Of the start.
+        iterations: At most so many Lloyd steps; ends when no label changes.
+        cosine: Cluster directions instead of points.
+
+    Returns:
+        Labels and centroids.
+
+    Raises:
+        ValueError: When `x` is not a matrix of at least one finite vector, or k is below 1.
+    """
+    points = _points(x, k, cosine)
+    centroids = _plus_plus(points, k, seed)
+    labels = torch.full((len(points),), -1)
+    for _ in range(iterations):
+        distance, fresh = _nearest(points, centroids)
+        if torch.equal(fresh, labels):
+            break
+        labels = fresh
+        centroids = _means(points, labels, centroids, cosine)
+        empty = torch.bincount(labels, minlength=k) == 0
+        farthest = distance.topk(min(int(empty.sum()), len(points))).indices
+        centroids[empty.nonzero()[: len(farthest), 0]] = points[farthest]
+    return Clusters(_nearest(points, centroids)[1].numpy().astype(np.int32), centroids.numpy())
+
+
+def balanced_kmeans(
+    x: np.ndarray,
+    k: int,
+    *,
+    seed: int,
+    iterations: int = 15,
+    cosine: bool = False,
+    assignment: Literal["exact", "greedy"] = "exact",
+) -> Clusters:
+    """k-means in which every cluster holds floor(n/k) or ceil(n/k) items.
+
+    Each step assigns all items at once under these sizes; the exact assignment is the one of the
+    least summed squared distance, so that no step makes the clustering worse.
+
+    Args:
+        x: Vectors, float32 [n, d].
+        k: Number of clusters.
+        seed: Of the start.
+        iterations: At most so many steps; ends when no label changes.
+        cosine: Cluster directions instead of points.
+        assignment: `exact`, or `greedy` as in `hf_genret.indexing.capacity.assign`.
+
+    Returns:
+        Labels and centroids; with fewer items than clusters every item has its own, and the
+        centroids of empty clusters are the mean of all items.
+
+    Raises:
+        ValueError: As `kmeans`.
+    """
+    points = _points(x, k, cosine)
+    if len(points) <= k:
+        return _singles(points, k, seed, cosine)
+    # A few plain steps first: they spread the centroids at a fraction of the price.
+    centroids = torch.from_numpy(kmeans(points.numpy(), k, seed=seed, iterations=3).centroids)
+    labels, prices = torch.full((len(points),), -1), None
+    for _ in range(iterations):
+        cost = _cost(points, centroids).numpy()
+        if assignment == "exact":
+            codes, prices = exact_codes(cost, prices=prices, seed=seed)
+        else:
+            codes = assign(-cost, method=assignment).codes
+        fresh = torch.from_numpy(codes).long()
+        if torch.equal(fresh, labels):
+            break
+        labels = fresh
+        centroids = _means(points, labels, centroids, cosine)
+    return Clusters(labels.numpy().astype(np.int32), centroids.numpy())
+
+
+def _points(x: np.ndarray, k: int, cosine: bool) -> torch.Tensor:
+    x = np.asarray(x, dtype=np.float32)
+    if k < 1 or x.ndim != 2 or len(x) == 0:
+        raise ValueError(f"Expected at least 1 cluster and 1 vector, found {k} and {x.shape}.")
+    if not np.isfinite(x).all():
+        row = int((~np.isfinite(x).all(axis=1)).argmax())
+        raise ValueError(f"Expected finite vectors, found infinite or NaN values in row {row}.")
+    points = torch.from_numpy(np.ascontiguousarray(x))
+    return normalize(points, dim=1) if cosine else points
+
+
+def _singles(points: torch.Tensor, k: int, seed: int, cosine: bool) -> Clusters:
+    labels = np.random.default_rng(seed).permutation(k)[: len(points)]
+    centre = points.mean(dim=0, keepdim=True)
+    centroids = (normalize(centre, dim=1) if cosine else centre).repeat(k, 1)
+    centroids[torch.from_numpy(labels)] = points
+    return Clusters(labels.astype(np.int32), centroids.numpy())
+
+
+def _cost(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    """Squared distances less each point's own square, which no choice changes: [n, k]."""
+    return centroids.square().sum(dim=1) - 2 * points @ centroids.T
+
+
+def _nearest(points: torch.Tensor, centroids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared distance [n] and number [n] of the nearest centroid, a block of rows at a time."""
+    step = max(1, _CHUNK // len(centroids))
+    parts = [_cost(block, centroids).min(dim=1) for block in points.split(step)]
+    distance = torch.cat([part.values for part in parts]) + points.square().sum(dim=1)
+    return distance, torch.cat([part.indices for part in parts])
+
+
+def _plus_plus(points: torch.Tensor, k: int, seed: int) -> torch.Tensor:
+    """k-means++ (Arthur and Vassilvitskii 2007): each start drawn by its squared distance."""
+    rng = np.random.default_rng(seed)
+    square = points.square().sum(dim=1)
+    first = int(rng.integers(len(points)))
+    chosen, nearest = [first], torch.full((len(points),), torch.inf)
+    while len(chosen) < k:
+        last = points[chosen[-1]]
+        away = (square - 2 * points @ last + last.dot(last)).clamp_(min=0)
+        nearest = torch.minimum(nearest, away)
+        mass = nearest.double().cumsum(0).numpy()
+        pick = int(np.searchsorted(mass, rng.random() * mass[-1], side="right"))
+        chosen.append(min(pick, len(points) - 1))
+    return points[chosen].clone()
+
+
+def _means(
+    points: torch.Tensor, labels: torch.Tensor, before: torch.Tensor, cosine: bool
+) -> torch.Tensor:
+    """Mean of each cluster [k, d]; an empty one keeps its centroid."""
+    sums = torch.zeros_like(before).index_add_(0, labels, points)
+    counts = torch.bincount(labels, minlength=len(before))[:, None]
+    means = torch.where(counts > 0, sums / counts.clamp(min=1), before)
+    return normalize(means, dim=1) if cosine else means
