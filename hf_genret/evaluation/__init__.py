@@ -11,6 +11,7 @@ from hf_genret.evaluation.baselines import bm25_run, dense_run, random_run
 from hf_genret.evaluation.bootstrap import bootstrap_interval, paired_p_value
 from hf_genret.evaluation.docids import ape, ape_report, docid_report, theorem1_report
 from hf_genret.evaluation.evaluate import evaluate_run, per_query
+from hf_genret.evaluation.interactions import cooccurrence_run, popularity_run
 from hf_genret.evaluation.report import (
     markdown_table,
     scrub_command,
@@ -26,6 +27,7 @@ __all__ = [
     "ape_report",
     "bm25_run",
     "bootstrap_interval",
+    "cooccurrence_run",
     "dense_run",
     "docid_report",
     "evaluate_run",
@@ -33,6 +35,7 @@ __all__ = [
     "metric_folder",
     "paired_p_value",
     "per_query",
+    "popularity_run",
     "random_run",
     "scrub_command",
     "table",

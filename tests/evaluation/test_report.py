@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from hf_genret.evaluation import (
     write_report,
 )
 from hf_genret.evaluation.report import report
+
+report_module = sys.modules["hf_genret.evaluation.report"]
 
 
 @pytest.fixture
@@ -70,6 +73,12 @@ def test_versions_name_package_and_interpreter():
     found = versions()
     assert found["hf_genret"] == hf_genret.__version__
     assert {"python", "torch", "transformers", "numpy"} <= found.keys()
+
+
+def test_versions_leave_out_what_is_not_installed(monkeypatch):
+    """An optional package that is missing has no version, and nothing fails."""
+    monkeypatch.setattr(report_module, "PACKAGES", ("torch", "no-such-package"))
+    assert set(versions()) == {"hf_genret", "python", "torch"}
 
 
 def test_a_report_is_written_and_read_back(whole, tmp_path):
