@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from hf_genret.data.schema import RetrievalData
@@ -264,9 +265,9 @@ def table(report: Mapping[str, Any]) -> Table:
     Args:
         report: What `report` gave.
     """
-    caption = "\n".join(notes(report)) or None
+    caption = escape("\n".join(notes(report))) or None
     result = Table(
-        title=title(report),
+        title=escape(title(report)),
         caption=caption,
         caption_justify="left",
         box=SIMPLE_HEAD,
@@ -277,7 +278,7 @@ def table(report: Mapping[str, Any]) -> Table:
         first, cell = heading == "system", heading.replace(" ", "\n", 1).replace("/", "/\n")
         result.add_column(cell, justify="left" if first else "right", no_wrap=True)
     for row in table_rows(report):
-        result.add_row(*row)
+        result.add_row(*map(escape, row))
     return result
 
 

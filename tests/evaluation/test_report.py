@@ -132,6 +132,15 @@ def test_the_table_fits_a_terminal(whole):
     assert "leave-one-out" in text
 
 
+def test_names_are_no_markup(whole):
+    """Brackets in names and notes are printed, not read as styles."""
+    whole["data"]["name"], whole["data"]["notes"] = "[bold]x[/bold]", ["see [/red]"]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table({**whole, "systems": {"[i]mine": {}}}))
+    text = console.export_text()
+    assert all(part in text for part in ("[bold]x[/bold]", "see [/red]", "[i]mine"))
+
+
 def test_a_system_without_figures_is_a_row_of_dashes(whole):
     """Missing parts never break a table."""
     line = markdown_table({**whole, "systems": {"rq": {}}}).splitlines()[2]
