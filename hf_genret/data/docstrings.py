@@ -29,7 +29,7 @@ SKIPPED = frozenset(
     antigravity this idlelib turtle turtledemo tkinter test lib2to3 distutils imp ensurepip
     pydoc_data readline rlcompleter msilib winreg winsound nt ntpath posix posixpath genericpath
     nturl2path sre_compile sre_constants sre_parse pyexpat xxlimited xxlimited_35 xxsubtype
-    """.split()
+    """.split()  # noqa: SIM905  (thirty lines otherwise)
 )
 #: Packages whose submodules are alike (one codec each).
 FLAT = frozenset(["encodings"])
