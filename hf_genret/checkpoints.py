@@ -1,0 +1,248 @@
+"""Checkpoint folders: found here or on the Hub, checked, loaded, and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from hf_genret.data.schema import Documents
+from hf_genret.documents import DocumentStore
+from hf_genret.errors import CheckpointError
+from hf_genret.files import atomic_folder
+from hf_genret.manifest import FIGURES, FOR_TRAINING, MANIFEST_FILE, read_manifest
+from hf_genret.modeling import GenRetModel
+
+VECTORS_FILE = "vectors.safetensors"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def locate(name_or_path: str | Path, revision: str | None = None, token: str | None = None) -> Path:
+    """The folder of a checkpoint; a repository of the Hub is downloaded first.
+
+    Args:
+        name_or_path: A folder, or `owner/name` on the Hub where no such folder exists.
+        revision: Branch, tag or commit of the repository.
+        token: For private repositories.
+
+    Raises:
+        CheckpointError: When there is neither, or what is there is no checkpoint of this package.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        check_config(path)
+        return path
+    if path.exists():
+        raise CheckpointError(f"{name_or_path}: expected a checkpoint folder, found a file.")
+    if not _HUB_NAME.fullmatch(str(name_or_path)):
+        raise CheckpointError(f"{name_or_path}: expected a checkpoint folder, found nothing there.")
+    return _download(str(name_or_path), revision, token)
+
+
+def _download(name: str, revision: str | None, token: str | None) -> Path:
+    """A repository's files in the local cache."""
+    from httpx import HTTPError
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+
+    try:
+        # The small file first: another model's weights are not worth a download.
+        config = hf_hub_download(name, "config.json", revision=revision, token=token)
+        check_config(Path(config).parent, name)
+        folder = snapshot_download(
+            name, revision=revision, token=token, ignore_patterns=[*FOR_TRAINING, "checkpoint-*/*"]
+        )
+    except EntryNotFoundError as error:
+        if isinstance(error, FileNotFoundError):  # not in the cache, and the Hub is out of reach
+            raise CheckpointError(_not_found(name, error)) from error
+        raise CheckpointError(f"{name}: expected a checkpoint, found no config.json.") from error
+    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
+        raise CheckpointError(_not_found(name, error)) from error
+    return Path(folder)
+
+
+def _not_found(name: str, error: Exception) -> str:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{name}: neither a folder here nor a repository of the Hub that can be read ({reason})"
+
+
+def check_config(folder: Path, name: str | None = None) -> None:
+    """Refuse a folder that holds no generative retriever.
+
+    Args:
+        folder: Where config.json should be.
+        name: What the error names; the folder by default.
+
+    Raises:
+        CheckpointError: No config.json, not JSON, or of another kind of model.
+    """
+    name = name or str(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{name}: expected a checkpoint, found no config.json.")
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{name}: config.json is not a JSON object ({error}).") from error
+    if kind != "genret":
+        message = f"expected model_type 'genret' in config.json, found {kind!r}."
+        raise CheckpointError(f"{name}: {message}")
+
+
+def load_model(folder: Path, dtype: torch.dtype | str | None, device: str | None) -> GenRetModel:
+    """Weights and index, every one of them from the folder.
+
+    Raises:
+        CheckpointError: Damaged files, sizes that disagree, weights that are missing.
+    """
+    options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    try:
+        model, info = GenRetModel.from_pretrained(
+            str(folder), local_files_only=True, output_loading_info=True, **options
+        )
+        wrong = _wrong_vectors(folder, model)
+    except SafetensorError as error:
+        message = f"the weights cannot be read, a file is truncated or damaged ({error})."
+        raise CheckpointError(f"{folder}: {message}") from error
+    except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
+        message = f"the configuration and the weights do not fit ({_in_one_line(error)})"
+        raise CheckpointError(f"{folder}: {message}") from error
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info.get(kind) and wrong is None:
+            wrong = (
+                f"{kind.replace('_', ' ')} in the weights, the first is {min(map(str, info[kind]))}"
+            )
+    if wrong is not None:
+        raise CheckpointError(f"{folder}: {wrong}.")
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.eval()
+    loaded: GenRetModel = model
+    return loaded
+
+
+def _in_one_line(error: Exception) -> str:
+    """What transformers says about sizes that disagree, without its table."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search("mismatch|size|shape", line, re.IGNORECASE)]
+    return (telling or lines or [type(error).__name__])[0][:300]
+
+
+def _wrong_vectors(folder: Path, model: GenRetModel) -> str | None:
+    """What is wrong with the ranker's vectors, from their header alone."""
+    expected = [model.config.num_documents, model.config.vector_dim]
+    if not expected[0]:
+        return None
+    if not (folder / VECTORS_FILE).is_file():
+        return f"expected {VECTORS_FILE}, found no such file"
+    with safe_open(str(folder / VECTORS_FILE), framework="pt") as file:
+        shape = list(file.get_slice("vectors").get_shape())
+    if shape != expected:
+        return f"{VECTORS_FILE} has the shape {shape}, {expected} was expected"
+    if int(model.index.rows.max()) >= expected[0]:
+        return f"the id index names document {int(model.index.rows.max())} of {expected[0]}"
+    return None
+
+
+def load_tokenizer(folder: Path, model: GenRetModel) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a folder, None for a model that reads no text.
+
+    Raises:
+        CheckpointError: When the model reads text and there is none, or it cannot be read.
+    """
+    sides = (model.encoder.query, model.encoder.item_side)
+    if not any(getattr(side, "inputs", None) == "text" for side in sides):
+        return None
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        raise CheckpointError(f"{folder}: expected tokenizer.json, found no such file.")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True
+        )
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({error}).") from error
+    return tokenizer
+
+
+def load_documents(folder: Path, model: GenRetModel) -> DocumentStore:
+    """The document store of a folder, as many documents as the index has.
+
+    Raises:
+        CheckpointError: Missing, damaged, or of another size than the index.
+    """
+    expected = model.config.num_documents
+    if not expected:
+        return DocumentStore.from_documents(Documents([], [], []))
+    documents = DocumentStore.load(folder)
+    if len(documents) != expected:
+        raise CheckpointError(
+            f"{folder}: the id index has {expected:,} documents, the document store "
+            f"{len(documents):,}."
+        )
+    return documents
+
+
+def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
+    """Put a checkpoint in the place of a folder, whole or not at all.
+
+    Files of the old folder that belonged to no checkpoint (training states, notes) stay.
+
+    Args:
+        folder: Where the checkpoint goes.
+        write: Fills the empty folder it is given.
+
+    Returns:
+        The folder as an absolute path.
+
+    Raises:
+        CheckpointError: When it cannot be written; what stood there is then untouched.
+    """
+    path = Path(folder).expanduser().resolve()
+    if path == Path.cwd():
+        raise CheckpointError(f"{folder}: the working folder cannot be replaced; name another.")
+    try:
+        with atomic_folder(path) as fresh:
+            write(fresh)
+            _keep_others(path, fresh)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"the checkpoint could not be saved ({reason}); what was there is untouched."
+        raise CheckpointError(f"{folder}: {message}") from error
+    return path
+
+
+def _keep_others(old: Path, fresh: Path) -> None:
+    """Link what the old folder holds beside its checkpoint into the new one."""
+    if not old.is_dir():
+        return
+    try:
+        listed = set((read_manifest(old) or {"files": {}})["files"])
+    except CheckpointError:
+        listed = set()
+    replaced = {name.split("/")[0] for name in listed} | {MANIFEST_FILE}
+    if (old / "config.json").is_file():
+        replaced.update(FIGURES)  # they speak of the old checkpoint
+    for entry in old.iterdir():
+        stale = entry.name in replaced or ".safetensors" in entry.name
+        if stale or (fresh / entry.name).exists():
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, fresh / entry.name, symlinks=True, copy_function=_link)
+        else:
+            _link(str(entry), str(fresh / entry.name))
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file; a copy where the disk knows no such thing."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)

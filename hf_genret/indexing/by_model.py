@@ -1,0 +1,103 @@
+"""Ids from the model itself: the decoder says which code suits an item, capacity says which it gets."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+
+from hf_genret.encoding import ItemSource, backbone_vectors, encode
+from hf_genret.indexing.capacity import Method, assign_within
+from hf_genret.modeling import GenRetModel
+
+
+def level_log_probs(
+    model: GenRetModel,
+    source: ItemSource,
+    codes_so_far: np.ndarray,
+    level: int,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """What the model, reading each item, thinks of every code of one level: P_I^l (URI, Eq. 2).
+
+    Args:
+        model: Encoder, decoder and heads.
+        source: The N items.
+        codes_so_far: int [N, l or more], the codes of the levels before, l = `level`.
+        level: From 0.
+        batch_size: Items encoded at once.
+
+    Returns:
+        float32 [N, K_level], log-probabilities.
+
+    Raises:
+        ValueError: When `codes_so_far` has another number of items or too few levels.
+    """
+    if codes_so_far.shape[0] != len(source) or codes_so_far.shape[1] < level:
+        raise ValueError(
+            f"Expected {level} codes for each of {len(source)} items, "
+            f"found shape {codes_so_far.shape}."
+        )
+    prefix = torch.from_numpy(np.ascontiguousarray(codes_so_far[:, :level], dtype=np.int64))
+    out = np.empty((len(source), model.config.codebook_sizes[level]), dtype=np.float32)
+    name = f"Reading items, level {level + 1}"
+    for numbers, encoded in encode(model, source, batch_size=batch_size, description=name):
+        codes = prefix[torch.from_numpy(numbers)].to(model.device)  # [B, l]
+        with torch.no_grad():
+            logits = model.level_logits(encoded, codes)  # [B, K]
+        out[numbers] = logits.float().log_softmax(-1).cpu().numpy()
+    return out
+
+
+def assign_by_model(
+    model: GenRetModel,
+    source: ItemSource,
+    *,
+    method: Method = "exact",
+    seed: int = 0,
+    batch_size: int = 256,
+) -> tuple[np.ndarray, list[float]]:
+    """Give every item an id, level by level, each child of a node getting its equal share.
+
+    Args:
+        model: Encoder, decoder and heads.
+        source: The N items.
+        method: As in `hf_genret.indexing.capacity.assign`; `argmax` knows no capacity.
+        seed: Matters only among equals.
+        batch_size: Items encoded at once.
+
+    Returns:
+        Codes int32 [N, L], and for each level the share of items that did not get their most
+        probable code.
+    """
+    source = with_vectors(model, source, batch_size)
+    sizes = model.config.codebook_sizes
+    codes = np.zeros((len(source), len(sizes)), dtype=np.int32)
+    displaced = []
+    parents = np.zeros(len(source), dtype=np.int64)  # the root alone
+    for level, size in enumerate(sizes):
+        log_p = level_log_probs(model, source, codes, level, batch_size)
+        found = assign_within(log_p, parents, method=method, seed=seed)
+        codes[:, level] = found.codes
+        displaced.append(found.displaced)
+        # Nodes are numbered anew at each level, so that no depth runs out of 64 bits.
+        parents = np.unique(parents * size + found.codes, return_inverse=True)[1]
+    return codes, displaced
+
+
+def with_vectors(model: GenRetModel, source: ItemSource, batch_size: int = 256) -> ItemSource:
+    """The same items with their text read once and for all, where one vector says it all.
+
+    Args:
+        model: Its text encoder is run over every item, unless vectors are there already or the
+            decoder attends to tokens.
+        source: The items; left as it is.
+        batch_size: Items encoded at once.
+    """
+    single = getattr(model.encoder.item_side, "memory", "pooled") == "pooled"
+    if source.tokens is None or source.vectors is not None or not single:
+        return source
+    read = copy.copy(source)
+    read.vectors = backbone_vectors(model, source, batch_size=batch_size)
+    return read

@@ -1,0 +1,489 @@
+"""GenRetriever: one checkpoint that answers queries with documents."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from hf_genret import checkpoints
+from hf_genret.data.schema import Documents, Queries
+from hf_genret.documents import DocumentStore
+from hf_genret.encoding import ItemSource, QuerySource, encode, pad_histories, pooled_vectors
+from hf_genret.errors import ConfigError, DataError
+from hf_genret.indexing.capacity import Method
+from hf_genret.manifest import FIGURES, check_manifest, read_manifest, write_manifest
+from hf_genret.modeling import EncoderOutput, GenRetModel, SearchOutput
+
+if TYPE_CHECKING:
+    from hf_genret.evaluation import Run
+
+Only = Iterable[str] | Callable[[dict[str, Any]], bool]
+_BATCH = 64  # queries searched at once
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One document found.
+
+    Attributes:
+        id: The document's id.
+        score: Ranker and beam together; higher is better, comparable within one query.
+        docid: The learned id through which it was found, one code a level.
+        document: `id`, `title`, `text` and the extra columns.
+    """
+
+    id: str
+    score: float
+    docid: tuple[int, ...]
+    document: dict[str, Any]
+
+
+class GenRetriever:
+    """A model, its tokenizer and the documents it has ids for.
+
+    Args:
+        model: With or without an index.
+        processing_class: The tokenizer; None for a model that reads no text.
+        documents: As many as the model's index has rows, in the same order.
+
+    Example:
+        >>> retriever = GenRetriever.from_pretrained("me/stdlib-genret")
+        >>> for hit in retriever.search("join two paths", k=5):
+        ...     print(hit.id, hit.score, hit.docid, hit.document["title"])
+    """
+
+    def __init__(
+        self,
+        model: GenRetModel,
+        processing_class: PreTrainedTokenizerBase | None,
+        documents: Documents | DocumentStore,
+    ) -> None:
+        store = documents
+        if isinstance(store, Documents):
+            store = DocumentStore.from_documents(store)
+        if len(store) != model.config.num_documents:
+            raise DataError(
+                f"the model has ids for {model.config.num_documents} documents, {len(store)} were given."
+            )
+        self.model = model.eval()
+        self.processing_class = processing_class
+        self.documents: DocumentStore = store
+        self.folder: Path | None = None  # where this index was loaded from, as long as it is that
+        self.facts: dict[str, Any] = {}  # what the manifest says beside files and versions
+
+    # ---- checkpoints ----------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | str | None = None,
+        token: str | None = None,
+    ) -> GenRetriever:
+        """Load a checkpoint.
+
+        Args:
+            name_or_path: A folder, or `owner/name` on the Hub.
+            revision: Branch, tag or commit on the Hub.
+            device: For example `cpu` or `cuda:1`; a GPU where there is one by default.
+            dtype: Of the weights; as they were saved by default.
+            token: For private repositories.
+
+        Raises:
+            CheckpointError: Missing, incomplete, damaged or contradicting itself.
+        """
+        folder = checkpoints.locate(name_or_path, revision, token)
+        check_manifest(folder)
+        model = checkpoints.load_model(folder, dtype, device)
+        tokenizer = checkpoints.load_tokenizer(folder, model)
+        retriever = cls(model, tokenizer, checkpoints.load_documents(folder, model))
+        retriever.folder = folder.resolve()
+        manifest = read_manifest(folder) or {}
+        own = ("format", "files", "versions")
+        retriever.facts = {name: value for name, value in manifest.items() if name not in own}
+        return retriever
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        extra_manifest: Mapping[str, Any] | None = None,
+        report: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Save everything: weights, index, vectors, code, tokenizer, documents, card, manifest.
+
+        The folder is written beside its place and renamed, so a checkpoint that stood there is
+        intact until the new one is whole. Other files in it stay.
+
+        Args:
+            folder: Where the checkpoint goes.
+            extra_manifest: Entries of manifest.json, for example `seed` and `data`.
+            report: An evaluation report: kept as report.json, its figures go into the card.
+
+        Raises:
+            CheckpointError: When the disk refuses.
+        """
+        facts = {**self.facts, **(extra_manifest or {})}
+        path = checkpoints.write_folder(folder, lambda fresh: self._write(fresh, facts, report))
+        self.folder, self.facts = path, facts
+
+    def _write(
+        self, fresh: Path, facts: Mapping[str, Any], report: Mapping[str, Any] | None
+    ) -> None:
+        """Fill an empty folder; the manifest last."""
+        self.model.save_pretrained(fresh)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(fresh)
+        if len(self.documents):
+            self.documents.save(fresh)
+        if report is not None:
+            from hf_genret.hub.card import write_card
+
+            write_card(fresh, self, report)
+        elif self.folder is not None:
+            for name in FIGURES:
+                if (self.folder / name).is_file():
+                    shutil.copyfile(self.folder / name, fresh / name)
+        rest = {name: value for name, value in facts.items() if name not in ("seed", "data")}
+        write_manifest(fresh, seed=facts.get("seed"), data=facts.get("data"), extra=rest)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Upload the checkpoint with a card as one commit; the repository is made where needed.
+
+        A card that the checkpoint folder already has is kept, else one is generated.
+
+        Args:
+            repo_id: `owner/name`.
+            private: Whether a new repository is private; the account's default by default.
+            commit_message: Of the commit.
+            token: One that may write.
+            revision: Branch, made where needed; `main` by default.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            CheckpointError: When the Hub or the disk refuses.
+        """
+        from hf_genret.hub.push import push
+
+        return push(
+            self,
+            repo_id,
+            private=private,
+            commit_message=commit_message,
+            token=token,
+            revision=revision,
+        )
+
+    # ---- search ---------------------------------------------------------------------------
+
+    @overload
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        num_beams: int | None = None,
+        history: Sequence[str] | None = None,
+        only: Only | None = None,
+    ) -> list[Hit]: ...
+    @overload
+    def search(
+        self,
+        query: list[str],
+        k: int = 10,
+        *,
+        num_beams: int | None = None,
+        history: Sequence[Sequence[str]] | None = None,
+        only: Only | None = None,
+    ) -> list[list[Hit]]: ...
+    def search(
+        self,
+        query: str | list[str],
+        k: int = 10,
+        *,
+        num_beams: int | None = None,
+        history: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        only: Only | None = None,
+    ) -> list[Hit] | list[list[Hit]]:
+        """Documents for a query, or for each of several.
+
+        Args:
+            query: A text, or a list of texts; a very long text is cut, with one warning.
+            k: Hits wanted; fewer come where the corpus (or `only`) holds fewer.
+            num_beams: Leaves visited, then k hits are not promised; by default the checkpoint's
+                own number, more where its leaves hold fewer than k documents.
+            history: Ids of the user's earlier items, oldest first, one list a query, for a model
+                that reads histories beside text.
+            only: Ids that may be found, or a function that says so of a document. The result is
+                that of an index rebuilt from those documents.
+
+        Returns:
+            Hits, best first; one list a query where a list was given.
+
+        Raises:
+            DataError: An empty query, an unknown id, an `only` that leaves nothing.
+        """
+        single = isinstance(query, str)
+        texts = [query] if isinstance(query, str) else list(query)
+        for number, text in enumerate(texts):
+            _check_text(text, number)
+        if self.model.encoder.query is None:
+            raise DataError("this model reads histories, not text; use recommend(history=...).")
+        histories = None if history is None else self._rows([history] if single else history)  # type: ignore[list-item]
+        if histories is not None and len(histories) != len(texts):
+            raise DataError(f"found {len(histories)} histories for {len(texts)} queries.")
+        queries = _queries(len(texts), texts=texts, histories=histories)
+        hits = self._hits(queries, k, num_beams, self._allowed(only), exclude=False)
+        return hits[0] if single else hits
+
+    def recommend(
+        self,
+        history: Sequence[str] | Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_history: bool = True,
+        user: int | Sequence[int] | None = None,
+        num_beams: int | None = None,
+        only: Only | None = None,
+    ) -> list[Hit] | list[list[Hit]]:
+        """Items for the history of a user, or of each of several.
+
+        Args:
+            history: Ids of items, oldest first, or a list of such lists.
+            k: As in `search`.
+            exclude_history: Never recommend what the history holds.
+            user: Number of the user in the training data, one a history, for a model that knows
+                users.
+            num_beams: As in `search`.
+            only: As in `search`.
+
+        Returns:
+            Hits, best first; one list a history where several were given.
+
+        Raises:
+            DataError: An unknown id, an empty history, or a model that reads none.
+        """
+        if self.model.encoder.history is None:
+            raise DataError("this model reads text, not histories; use search(query).")
+        single = all(isinstance(item, str) for item in history) and not isinstance(history, str)
+        histories = self._rows([history] if single else history)  # type: ignore[list-item]
+        users = None if user is None else np.atleast_1d(np.asarray(user, dtype=np.int64))
+        if users is None and any(len(rows) == 0 for rows in histories):
+            raise DataError("a history is empty; at least one item was expected.")
+        if users is not None and (len(users) != len(histories) or users.min(initial=0) < 0):
+            raise DataError(f"expected {len(histories)} user numbers from 0, found {user}.")
+        queries = _queries(len(histories), histories=histories, users=users)
+        hits = self._hits(queries, k, num_beams, self._allowed(only), exclude=exclude_history)
+        return hits[0] if single else hits
+
+    def search_dataset(
+        self,
+        queries: Queries,
+        k: int = 100,
+        num_beams: int | None = None,
+        exclude_history: bool = False,
+        batch_size: int = _BATCH,
+    ) -> Run:
+        """Search a whole split, for evaluation; see `hf_genret.dataset_search.search_dataset`."""
+        from hf_genret.dataset_search import search_dataset
+
+        return search_dataset(
+            self.model,
+            self.processing_class,
+            queries,
+            k=k,
+            num_beams=num_beams,
+            exclude_history=exclude_history,
+            batch_size=batch_size,
+        )
+
+    def _hits(
+        self,
+        queries: Queries,
+        k: int,
+        num_beams: int | None,
+        allowed: torch.Tensor | None,
+        *,
+        exclude: bool,
+    ) -> list[list[Hit]]:
+        """Hits of every query, in order."""
+        if len(queries) == 0:
+            return []
+        if k < 1 or (num_beams is not None and num_beams < 1):
+            raise DataError(f"k and num_beams must be positive, found {k} and {num_beams}.")
+        if len(self.model.index) == 0:
+            raise DataError("nothing is indexed yet; use index(documents).")
+        source = QuerySource(self.model, queries, self.processing_class)
+        hits: list[list[Hit]] = [[] for _ in range(len(queries))]
+        for numbers, encoded in encode(
+            self.model, source, batch_size=_BATCH, description="Searching"
+        ):
+            left_out = None
+            if exclude and queries.histories is not None:
+                left_out = pad_histories([queries.histories[i] for i in numbers])
+            found = self._search(encoded, k, num_beams, left_out, allowed)
+            for place, number in enumerate(numbers):
+                hits[number] = self._as_hits(found, place)
+        return hits
+
+    def _search(
+        self,
+        encoded: EncoderOutput,
+        k: int,
+        num_beams: int | None,
+        left_out: torch.Tensor | None,
+        allowed: torch.Tensor | None,
+    ) -> SearchOutput:
+        """One batch; the beam is doubled while it is free to choose and brings fewer than k."""
+        leaves = self.model.index.num_nodes[-1]
+        beams = min(num_beams or self.model.config.search_beams, leaves)
+        while True:
+            found = self.model.search(
+                k=k, num_beams=beams, exclude=left_out, allowed=allowed, encoder_outputs=encoded
+            )
+            filled = found.rows.shape[1] == k and bool((found.rows >= 0).all())
+            if filled or num_beams is not None or beams >= leaves:
+                return found
+            beams = min(2 * beams, leaves)
+
+    def _as_hits(self, found: SearchOutput, place: int) -> list[Hit]:
+        rows, scores = found.rows[place].tolist(), found.scores[place].tolist()
+        codes = found.codes[place].tolist()
+        return [
+            Hit((document := self.documents[row])["id"], score, tuple(docid), document)
+            for row, score, docid in zip(rows, scores, codes, strict=True)
+            if row >= 0
+        ]
+
+    def _rows(self, histories: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Ids of histories as document rows."""
+        if isinstance(histories, str) or any(isinstance(ids, str) for ids in histories):
+            raise DataError("a history is a list of ids, found a text.")
+        return [
+            np.asarray([self.documents.row_of(one) for one in ids], dtype=np.int64)
+            for ids in histories
+        ]
+
+    def _allowed(self, only: Only | None) -> torch.Tensor | None:
+        """`only` as a mask over document rows."""
+        if only is None:
+            return None
+        if isinstance(only, str):
+            raise DataError("only= wants a list of ids or a function, found a text.")
+        if callable(only):
+            allowed = torch.tensor([bool(only(document)) for document in self.documents])
+        else:
+            allowed = torch.zeros(len(self.documents), dtype=torch.bool)
+            allowed[[self.documents.row_of(identifier) for identifier in only]] = True
+        if not bool(allowed.any()):
+            raise DataError("only= leaves no document that could be found.")
+        return allowed
+
+    # ---- the index ------------------------------------------------------------------------
+
+    def index(
+        self,
+        documents: Documents | Sequence[Mapping[str, Any]] | str | Path,
+        *,
+        method: Method = "exact",
+        batch_size: int = 64,
+    ) -> None:
+        """Give ids to another corpus with the trained model; nothing is trained.
+
+        Args:
+            documents: The corpus; records with `_id` or `id`, `title`, `text`; or a file or folder.
+            method: How ids are shared out, as in `hf_genret.indexing.capacity.assign`.
+            batch_size: Documents encoded at once.
+
+        Raises:
+            DataError: When the documents have a fault.
+            ConfigError: For a model whose items are rows of its catalogue.
+        """
+        from hf_genret.indexing.by_model import assign_by_model, with_vectors
+
+        if getattr(self.model.encoder.item_side, "inputs", None) != "text":
+            raise ConfigError(
+                "this model knows its items by their row in the catalogue it was trained on, "
+                "not by their text; it can index no other documents."
+            )
+        corpus = _as_documents(documents)
+        store = DocumentStore.from_documents(corpus)
+        source = ItemSource(self.model, corpus, self.processing_class)
+        source = with_vectors(self.model, source, batch_size)
+        codes, _ = assign_by_model(self.model, source, method=method, batch_size=batch_size)
+        vectors = pooled_vectors(self.model, source, batch_size=batch_size)
+        # Everything is there; from here on nothing can fail half-way.
+        self.model.set_index(torch.from_numpy(codes), vectors=vectors)
+        self.documents, self.folder = store, None
+        self.facts = {**self.facts, "data": _data_facts(corpus)}
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the index; see `hf_genret.description.describe_index`."""
+        from hf_genret.description import describe_index
+
+        return describe_index(self.model)
+
+
+def _check_text(text: object, number: int) -> None:
+    if not isinstance(text, str):
+        raise DataError(f"query {number + 1} should be a text, found {type(text).__name__}.")
+    if not text.strip():
+        raise DataError(f"query {number + 1} is empty; some text was expected.")
+
+
+def _queries(
+    count: int,
+    texts: list[str] | None = None,
+    histories: list[np.ndarray] | None = None,
+    users: np.ndarray | None = None,
+) -> Queries:
+    """Queries without ids and judgments."""
+    return Queries([""] * count, [{} for _ in range(count)], texts, histories, users)
+
+
+def _as_documents(documents: Documents | Sequence[Mapping[str, Any]] | str | Path) -> Documents:
+    """A corpus from whatever describes one.
+
+    Raises:
+        DataError: When it has a fault, or no document.
+    """
+    if isinstance(documents, (str, Path)):
+        from hf_genret.data import load_documents
+
+        return load_documents(documents)
+    if not isinstance(documents, Documents):
+        from hf_genret.data.collecting import collect_documents
+        from hf_genret.data.reading import Table
+
+        records = [(line, dict(record)) for line, record in enumerate(documents, start=1)]
+        return collect_documents(Table("documents", records))
+    if len(documents) == 0:
+        raise DataError("expected documents, found none.")
+    return documents
+
+
+def _data_facts(documents: Documents) -> dict[str, Any]:
+    """What the manifest says of the documents."""
+    from hf_genret.data.fingerprint import fingerprint
+
+    return {"fingerprint": fingerprint(documents, {}), "documents": len(documents)}
