@@ -61,9 +61,14 @@ def _short_name(source: str | Path) -> str:
 
 
 def _is_on_hub(source: str | Path) -> bool:
-    """A name of the Hub counts only where no such path exists and it does not name a file."""
+    """Whether `user/name` can only mean the Hub.
+
+    With a local folder `user` it is a mistyped path, which deserves an answer at once and not
+    after the network's retries.
+    """
     is_file_name = str(source).endswith(jsonl.ENDINGS)
-    return saved_datasets.is_hub_name(source) and not Path(source).exists() and not is_file_name
+    is_local = Path(source).exists() or Path(source).parent.is_dir()
+    return saved_datasets.is_hub_name(source) and not is_local and not is_file_name
 
 
 def _read(source: str | Path, options: Options, *, with_splits: bool) -> tuple[Documents, Parts]:

@@ -171,3 +171,11 @@ def test_hub_beir_form(monkeypatch):
 def test_what_is_no_hub_name(source):
     """Only user/name is asked of the Hub."""
     assert not saved_datasets.is_hub_name(source)
+
+
+def test_mistyped_local_path_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    """Where the folder before the slash exists, a wrong name after it is a missing path."""
+    (tmp_path / "sets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"sets/toy: .*found nothing there"):
+        load_data("sets/toy")
