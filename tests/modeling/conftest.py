@@ -105,6 +105,31 @@ def brute_force(model: GenRetModel, **inputs: Any) -> dict[tuple[int, ...], Tens
     return scores
 
 
+def python_beam(
+    model: GenRetModel, width: int, **inputs: Any
+) -> list[list[tuple[tuple[int, ...], float]]]:
+    """Beam search over nested dictionaries, one prefix at a time through forward()."""
+    trie, offsets = DictTrie(model.index.paths.tolist()), model.config.level_offsets
+    out = []
+    for row in range(len(next(iter(inputs.values())))):
+        query = {name: value[row : row + 1] for name, value in inputs.items()}
+        beam: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+        for offset in offsets:
+            longer = []
+            for prefix, score in beam:
+                tokens = [0, *(code + o for code, o in zip(prefix, offsets, strict=False))]
+                with torch.no_grad():
+                    logits = model(decoder_input_ids=torch.tensor([tokens]), **query).logits
+                step = logits[0, -1].log_softmax(-1)
+                longer += [
+                    ((*prefix, code), score + float(step[code + offset]))
+                    for code in trie.node(prefix)
+                ]
+            beam = sorted(longer, key=lambda pair: -pair[1])[:width]
+        out.append(beam)
+    return out
+
+
 def best_ids(scores: dict[tuple[int, ...], Tensor], row: int, n: int) -> list[tuple[int, ...]]:
     """The n best ids of one query, best first."""
     return sorted(scores, key=lambda path: -float(scores[path][row]))[:n]
@@ -143,6 +168,12 @@ def exhaustive() -> Callable[..., dict[tuple[int, ...], Tensor]]:
 def best() -> Callable[..., list[tuple[int, ...]]]:
     """`best_ids`."""
     return best_ids
+
+
+@pytest.fixture
+def plain_beam() -> Callable[..., list[list[tuple[tuple[int, ...], float]]]]:
+    """`python_beam`."""
+    return python_beam
 
 
 @pytest.fixture

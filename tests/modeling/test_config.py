@@ -87,7 +87,10 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
         ({"decoder_type": "rnn"}, "Unknown decoder_type 'rnn'; known: transformer"),
         ({"head_type": "tree"}, "Unknown head_type 'tree'; known: plain, cluster"),
         ({"query_encoder": {"type": "bog"}}, "Unknown encoder type 'bog'; known: text, bag"),
-        ({"query_encoder": {"type": "bag", "vocab_size": 9, "dim": 8}}, "width 8, vector_dim is 64"),
+        (
+            {"query_encoder": {"type": "bag", "vocab_size": 9, "dim": 8}},
+            "width 8, vector_dim is 64",
+        ),
     ],
 )
 def test_a_model_refuses_parts_that_do_not_exist_or_fit(settings, message):

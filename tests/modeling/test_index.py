@@ -109,7 +109,9 @@ def test_the_full_tree_and_a_single_document(every_id, dict_trie, sizes):
     ids = every_id(sizes)
     index = build(ids[torch.randperm(len(ids))].tolist(), sizes)
     assert torch.equal(index.paths.long(), ids) and index.check() is None
-    assert index.num_nodes == [len(dict_trie(ids.tolist()).prefixes(i + 1)) for i in range(len(sizes))]
+    assert index.num_nodes == [
+        len(dict_trie(ids.tolist()).prefixes(i + 1)) for i in range(len(sizes))
+    ]
     single = build(ids[-1:].tolist(), sizes)
     assert single.num_nodes == [1] * len(sizes) and single.check() is None
     assert int(single.locate(ids[-1:])) == 0
@@ -187,7 +189,10 @@ NAMES = ["paths", "rows", "buckets", "indptr_0", "codes_0", "indptr_1", "codes_1
         *(zero(name) for name in NAMES if name != "rows"),
         *(shift(name, 1, 1) for name in NAMES if name not in ("rows",)),
         *(shift(name, 0, 1) for name in ("indptr_0", "indptr_1", "buckets")),
-        *(shift(name, -1, 50) for name in ("indptr_0", "indptr_1", "buckets", "codes_0", "codes_1")),
+        *(
+            shift(name, -1, 50)
+            for name in ("indptr_0", "indptr_1", "buckets", "codes_0", "codes_1")
+        ),
         *(shift(name, 0, -50) for name in ("rows", "codes_0", "codes_1")),
         *(swap(name) for name in ("paths", "codes_0", "codes_1", "buckets", "indptr_1")),
         shift("buckets", 1, 2),
