@@ -1,4 +1,4 @@
-"""Checkpoint folders: found here or on the Hub, checked, loaded, and written whole or not at all."""
+"""Checkpoint folders: found here or on the Hub, checked, loaded, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,8 +18,17 @@ from hf_genret.data.schema import Documents
 from hf_genret.documents import DocumentStore
 from hf_genret.errors import CheckpointError
 from hf_genret.files import atomic_folder
-from hf_genret.manifest import FIGURES, FOR_TRAINING, MANIFEST_FILE, read_manifest
+from hf_genret.manifest import (
+    FIGURES,
+    FOR_TRAINING,
+    MANIFEST_FILE,
+    read_manifest,
+    write_manifest,
+)
 from hf_genret.modeling import GenRetModel
+
+if TYPE_CHECKING:
+    from hf_genret.retriever import GenRetriever
 
 VECTORS_FILE = "vectors.safetensors"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -49,9 +58,8 @@ def locate(name_or_path: str | Path, revision: str | None = None, token: str | N
 
 def _download(name: str, revision: str | None, token: str | None) -> Path:
     """A repository's files in the local cache."""
-    from httpx import HTTPError
     from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError
 
     try:
         # The small file first: another model's weights are not worth a download.
@@ -64,9 +72,17 @@ def _download(name: str, revision: str | None, token: str | None) -> Path:
         if isinstance(error, FileNotFoundError):  # not in the cache, and the Hub is out of reach
             raise CheckpointError(_not_found(name, error)) from error
         raise CheckpointError(f"{name}: expected a checkpoint, found no config.json.") from error
-    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
+    except hub_errors() as error:
         raise CheckpointError(_not_found(name, error)) from error
     return Path(folder)
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises: its own errors and those of the HTTP library below it."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # Which HTTP library it is depends on the client's version; its errors are the bases.
+    return (*HfHubHTTPError.__bases__, HFValidationError, OSError)
 
 
 def _not_found(name: str, error: Exception) -> str:
@@ -188,6 +204,42 @@ def load_documents(folder: Path, model: GenRetModel) -> DocumentStore:
             f"{len(documents):,}."
         )
     return documents
+
+
+def write_files(
+    fresh: Path,
+    retriever: GenRetriever,
+    facts: Mapping[str, Any] | None = None,
+    report: Mapping[str, Any] | None = None,
+    repo_id: str | None = None,
+) -> None:
+    """Fill an empty folder with a checkpoint; the manifest comes last.
+
+    Args:
+        fresh: The folder.
+        retriever: What is saved; the card and report of the folder it came from go with it.
+        facts: Entries of the manifest; the retriever's own by default.
+        report: An evaluation report, for a card with its figures.
+        repo_id: The repository that the card's examples name; then there is always a card.
+    """
+    from hf_genret.hub.card import finish_card, write_card
+
+    retriever.model.save_pretrained(fresh)
+    if retriever.processing_class is not None:
+        retriever.processing_class.save_pretrained(fresh)
+    if len(retriever.documents):
+        retriever.documents.save(fresh)
+    if report is not None:
+        write_card(fresh, retriever, report, repo_id=repo_id)
+    elif retriever.folder is not None:
+        for name in FIGURES:
+            if (retriever.folder / name).is_file():
+                shutil.copyfile(retriever.folder / name, fresh / name)
+    if repo_id is not None:
+        finish_card(fresh, retriever, repo_id)
+    facts = retriever.facts if facts is None else facts
+    rest = {name: value for name, value in facts.items() if name not in ("seed", "data")}
+    write_manifest(fresh, seed=facts.get("seed"), data=facts.get("data"), extra=rest)
 
 
 def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +175,31 @@ class DocumentStore:
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
     """A column as one array; 64-bit offsets, so that no length is too long."""
     return column.cast(pa.large_string()).combine_chunks()
+
+
+def as_documents(documents: Documents | Sequence[Mapping[str, Any]] | str | Path) -> Documents:
+    """A corpus from whatever describes one.
+
+    Raises:
+        DataError: When it has a fault, or no document.
+    """
+    if isinstance(documents, (str, Path)):
+        from hf_genret.data import load_documents
+
+        return load_documents(documents)
+    if not isinstance(documents, Documents):
+        from hf_genret.data.collecting import collect_documents
+        from hf_genret.data.reading import Table
+
+        records = [(line, dict(record)) for line, record in enumerate(documents, start=1)]
+        return collect_documents(Table("documents", records))
+    if len(documents) == 0:
+        raise DataError("expected documents, found none.")
+    return documents
+
+
+def data_facts(documents: Documents) -> dict[str, Any]:
+    """What the manifest says of the documents."""
+    from hf_genret.data.fingerprint import fingerprint
+
+    return {"fingerprint": fingerprint(documents, {}), "documents": len(documents)}

@@ -1,4 +1,4 @@
-"""manifest.json: what a checkpoint folder consists of, so that a part of one is never taken for it."""
+"""manifest.json: what a checkpoint consists of, so that a part of one is never taken for it."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_genret import checkpoints
 from hf_genret.data.schema import Documents, Queries
-from hf_genret.documents import DocumentStore
+from hf_genret.documents import DocumentStore, as_documents, data_facts
 from hf_genret.encoding import ItemSource, QuerySource, encode, pad_histories, pooled_vectors
 from hf_genret.errors import ConfigError, DataError
 from hf_genret.indexing.capacity import Method
-from hf_genret.manifest import FIGURES, check_manifest, read_manifest, write_manifest
+from hf_genret.manifest import check_manifest, read_manifest
 from hf_genret.modeling import EncoderOutput, GenRetModel, SearchOutput
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class GenRetriever:
             store = DocumentStore.from_documents(store)
         if len(store) != model.config.num_documents:
             raise DataError(
-                f"the model has ids for {model.config.num_documents} documents, {len(store)} were given."
+                f"the model has ids for {model.config.num_documents} documents, "
+                f"{len(store)} were given."
             )
         self.model = model.eval()
         self.processing_class = processing_class
@@ -134,28 +135,8 @@ class GenRetriever:
             CheckpointError: When the disk refuses.
         """
         facts = {**self.facts, **(extra_manifest or {})}
-        path = checkpoints.write_folder(folder, lambda fresh: self._write(fresh, facts, report))
-        self.folder, self.facts = path, facts
-
-    def _write(
-        self, fresh: Path, facts: Mapping[str, Any], report: Mapping[str, Any] | None
-    ) -> None:
-        """Fill an empty folder; the manifest last."""
-        self.model.save_pretrained(fresh)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(fresh)
-        if len(self.documents):
-            self.documents.save(fresh)
-        if report is not None:
-            from hf_genret.hub.card import write_card
-
-            write_card(fresh, self, report)
-        elif self.folder is not None:
-            for name in FIGURES:
-                if (self.folder / name).is_file():
-                    shutil.copyfile(self.folder / name, fresh / name)
-        rest = {name: value for name, value in facts.items() if name not in ("seed", "data")}
-        write_manifest(fresh, seed=facts.get("seed"), data=facts.get("data"), extra=rest)
+        files = partial(checkpoints.write_files, retriever=self, facts=facts, report=report)
+        self.folder, self.facts = checkpoints.write_folder(folder, files), facts
 
     def push_to_hub(
         self,
@@ -426,7 +407,7 @@ class GenRetriever:
                 "this model knows its items by their row in the catalogue it was trained on, "
                 "not by their text; it can index no other documents."
             )
-        corpus = _as_documents(documents)
+        corpus = as_documents(documents)
         store = DocumentStore.from_documents(corpus)
         source = ItemSource(self.model, corpus, self.processing_class)
         source = with_vectors(self.model, source, batch_size)
@@ -435,7 +416,7 @@ class GenRetriever:
         # Everything is there; from here on nothing can fail half-way.
         self.model.set_index(torch.from_numpy(codes), vectors=vectors)
         self.documents, self.folder = store, None
-        self.facts = {**self.facts, "data": _data_facts(corpus)}
+        self.facts = {**self.facts, "data": data_facts(corpus)}
 
     def describe(self) -> dict[str, Any]:
         """Facts about the index; see `hf_genret.description.describe_index`."""
@@ -459,31 +440,3 @@ def _queries(
 ) -> Queries:
     """Queries without ids and judgments."""
     return Queries([""] * count, [{} for _ in range(count)], texts, histories, users)
-
-
-def _as_documents(documents: Documents | Sequence[Mapping[str, Any]] | str | Path) -> Documents:
-    """A corpus from whatever describes one.
-
-    Raises:
-        DataError: When it has a fault, or no document.
-    """
-    if isinstance(documents, (str, Path)):
-        from hf_genret.data import load_documents
-
-        return load_documents(documents)
-    if not isinstance(documents, Documents):
-        from hf_genret.data.collecting import collect_documents
-        from hf_genret.data.reading import Table
-
-        records = [(line, dict(record)) for line, record in enumerate(documents, start=1)]
-        return collect_documents(Table("documents", records))
-    if len(documents) == 0:
-        raise DataError("expected documents, found none.")
-    return documents
-
-
-def _data_facts(documents: Documents) -> dict[str, Any]:
-    """What the manifest says of the documents."""
-    from hf_genret.data.fingerprint import fingerprint
-
-    return {"fingerprint": fingerprint(documents, {}), "documents": len(documents)}

@@ -1,1 +1,8 @@
-"""demo."""
+"""The demo page, and a retriever small enough to be built when it opens."""
+
+from __future__ import annotations
+
+from hf_genret.demo.app import build_demo, search_table
+from hf_genret.demo.tiny import tiny_retriever
+
+__all__ = ["build_demo", "search_table", "tiny_retriever"]

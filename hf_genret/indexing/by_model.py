@@ -1,4 +1,4 @@
-"""Ids from the model itself: the decoder says which code suits an item, capacity says which it gets."""
+"""Ids from the model itself: the decoder says which code suits an item, capacity which it gets."""
 
 from __future__ import annotations
 
