@@ -1,0 +1,119 @@
+"""Batches of training pairs; their order is a function of seed, stage and epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hf_genret.encoding import Batch, ItemSource, QuerySource
+
+Sample = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
+_CHUNK = 50  # batches within which pairs are sorted by length
+
+
+@dataclass
+class TrainingData:
+    """What every stage reads.
+
+    Attributes:
+        items: The corpus.
+        train: Training queries.
+        dev: Queries that choose weights, beam and early stopping; None when there are none.
+        pair_query: Query number of each training pair, int64 [pairs].
+        pair_row: Document row of each training pair, int64 [pairs].
+        exclude_history: Whether rows of a query's history may not be retrieved for it.
+    """
+
+    items: ItemSource
+    train: QuerySource
+    dev: QuerySource | None
+    pair_query: np.ndarray
+    pair_row: np.ndarray
+    exclude_history: bool = False
+
+
+class PairBatches(Sampler[list[int]]):
+    """Batches of pair numbers: shuffled, then sorted by length within chunks, then shuffled again.
+
+    Args:
+        lengths: Cost of each pair.
+        batch_size: Pairs a batch.
+        seed: Of the run.
+        stage: Number of the stage.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, stage: int) -> None:
+        self.lengths, self.batch_size = lengths, batch_size
+        self.seed, self.stage, self.epoch = seed, stage, 0
+        self.drop_last = False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return (len(self.lengths) + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.stage, self.epoch])
+        order = rng.permutation(len(self.lengths))
+        for first in range(0, len(order), self.batch_size * _CHUNK):
+            chunk = order[first : first + self.batch_size * _CHUNK]
+            order[first : first + len(chunk)] = chunk[np.argsort(self.lengths[chunk], kind="stable")]
+        starts = rng.permutation(np.arange(0, len(order), self.batch_size))
+        for start in starts:
+            yield order[start : start + self.batch_size].tolist()
+
+
+class PairDataset(Dataset[Batch]):
+    """Whole batches at once: inputs of the queries, of their documents and of sampled documents.
+
+    Args:
+        data: What to read.
+        sample: Gives further document rows by name for a batch's rows (negatives, random items).
+        seed: Of the run.
+        stage: Number of the stage.
+    """
+
+    def __init__(self, data: TrainingData, sample: Sample, seed: int, stage: int) -> None:
+        self.data, self.sample = data, sample
+        self.seed, self.stage = seed, stage
+
+    def __len__(self) -> int:
+        return len(self.data.pair_query)
+
+    def __getitems__(self, numbers: list[int]) -> dict[str, Any]:
+        """A batch: `query` and `item` inputs, their numbers, and `sampled` inputs and rows."""
+        pairs = np.asarray(numbers, dtype=np.int64)
+        queries, rows = self.data.pair_query[pairs], self.data.pair_row[pairs]
+        # The draw depends on the pairs alone, so that a resumed run draws the same.
+        rng = np.random.default_rng([self.seed, self.stage, len(pairs), *pairs[:4].tolist()])
+        sampled = self.sample(rows, rng)
+        return {
+            "query": self.data.train.batch(queries),
+            "item": self.data.items.batch(rows),
+            "queries": torch.from_numpy(queries),
+            "rows": torch.from_numpy(rows),
+            "sampled": {name: self.data.items.batch(more) for name, more in sampled.items()},
+            "sampled_rows": {name: torch.from_numpy(more) for name, more in sampled.items()},
+        }
+
+
+def pair_loader(data: TrainingData, sample: Sample, batch_size: int, seed: int, stage: int) -> DataLoader[Any]:
+    """The loader of a stage."""
+    lengths = data.train.lengths()[data.pair_query] + data.items.lengths()[data.pair_row]
+    return DataLoader(
+        PairDataset(data, sample, seed, stage),
+        batch_sampler=PairBatches(lengths, batch_size, seed, stage),
+        collate_fn=_same,
+    )
+
+
+def _same(batch: Any) -> Any:
+    """`__getitems__` gives whole batches already."""
+    return batch

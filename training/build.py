@@ -1,0 +1,262 @@
+"""From a recipe and data to a model that is ready to train: encoder, sizes, training pairs."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from hf_genret.data import Queries, RetrievalData, pseudo_queries
+from hf_genret.encoding import ItemSource, QuerySource
+from hf_genret.errors import ConfigError, DataError
+from hf_genret.modeling import GenRetConfig, GenRetModel
+from hf_genret.training.bag import BagStart, bag_start, train_tokenizer
+from hf_genret.training.batches import TrainingData
+from hf_genret.training.recipes import Recipe
+from hf_genret.training.text_encoder import TextBackbone, load_backbone
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Start:
+    """What training begins with.
+
+    Attributes:
+        model: Fresh decoder and heads on an encoder that may be pretrained.
+        tokenizer: None when nothing is read as text.
+        data: Training pairs and dev queries.
+        dev: The dev queries.
+    """
+
+    model: GenRetModel
+    tokenizer: PreTrainedTokenizerBase | None
+    data: TrainingData
+    dev: Queries | None
+
+
+def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
+    """Build model and training data.
+
+    Args:
+        recipe: What to build; stages that would train a frozen encoder are changed in place.
+        data: Corpus and queries.
+        seed: Of pseudo-queries and fresh weights.
+
+    Raises:
+        ConfigError: When recipe and data do not fit together.
+        DataError: When there is nothing to train on.
+    """
+    torch.manual_seed(seed)
+    builders = {"text": _build_text, "sequential": _build_items, "general": _build_items}
+    if recipe.task not in builders:
+        raise ConfigError(f"task is '{recipe.task}'; known: {', '.join(builders)}.")
+    train, dev = training_queries(recipe, data, seed)
+    model, tokenizer = builders[recipe.task](recipe, data, train, seed)
+    items = ItemSource(model, data.documents, tokenizer)
+    pair_query, pair_row = train.pairs()
+    training = TrainingData(
+        items=items,
+        train=QuerySource(model, train, tokenizer),
+        dev=None if dev is None else QuerySource(model, dev, tokenizer),
+        pair_query=pair_query,
+        pair_row=pair_row,
+        exclude_history=recipe.search.exclude_history and recipe.task != "text",
+    )
+    return Start(model, tokenizer, training, dev)
+
+
+def training_queries(recipe: Recipe, data: RetrievalData, seed: int) -> tuple[Queries, Queries | None]:
+    """The data's own training queries, pseudo-queries, or both; and dev queries.
+
+    Without a dev split the pseudo-queries of a random share of the documents stand in for it.
+    """
+    parts: list[Queries] = []
+    own = data.splits.get("train")
+    if own is not None and len(own) and recipe.queries.use_train:
+        parts.extend([own] * recipe.queries.repeat_train)
+    dev = data.splits.get("dev")
+    dev = dev if dev is not None and len(dev) else None
+    if recipe.task == "text" and recipe.queries.pseudo:
+        made = pseudo_queries(
+            data.documents, per_document=recipe.queries.pseudo, kinds=recipe.queries.kinds, seed=seed
+        )
+        if dev is None:
+            rng = np.random.default_rng(seed)
+            held = set(np.flatnonzero(rng.random(len(data.documents)) < recipe.queries.dev_share).tolist())
+            where = np.asarray([next(iter(gains)) in held for gains in made.relevant])
+            dev, made = made.take(np.flatnonzero(where)), made.take(np.flatnonzero(~where))
+            dev = dev if len(dev) else None
+        parts.append(made)
+    if not parts:
+        raise DataError(f"{data.name} has no training queries and the recipe makes none.")
+    return _join(parts), dev
+
+
+def _join(parts: list[Queries]) -> Queries:
+    if len(parts) == 1:
+        return parts[0]
+    return Queries(
+        ids=[name for part in parts for name in part.ids],
+        relevant=[gains for part in parts for gains in part.relevant],
+        texts=[text for part in parts for text in part.texts or [""] * len(part)],
+    )
+
+
+def codebook_sizes(recipe: Recipe, documents: int) -> list[int]:
+    """The recipe's sizes, or equal ones for the wished number of documents a leaf."""
+    given = recipe.model.get("codebook_sizes")
+    if given:
+        return [int(size) for size in given]
+    leaves = max(documents / recipe.documents_per_leaf, 2.0)
+    return [max(2, round(leaves ** (1 / recipe.levels)))] * recipe.levels
+
+
+def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:
+    """Leaves to visit so that no more documents are ranked than the recipe allows."""
+    if recipe.search.beams:
+        return recipe.search.beams
+    leaves = int(np.prod(sizes, dtype=np.int64))
+    fullest = -(-documents // min(leaves, documents))
+    allowed = min(recipe.search.share * documents, recipe.search.max_documents)
+    return max(1, min(leaves, int(allowed / fullest)))
+
+
+def _config(recipe: Recipe, documents: int, **encoders: Any) -> GenRetConfig:
+    settings = dict(recipe.model)
+    sizes = settings.pop("codebook_sizes", None) or codebook_sizes(recipe, documents)
+    settings.setdefault("search_beams", search_beams(recipe, list(sizes), documents))
+    try:
+        return GenRetConfig(codebook_sizes=list(sizes), **settings, **encoders)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _build_text(
+    recipe: Recipe, data: RetrievalData, train: Queries, seed: int
+) -> tuple[GenRetModel, PreTrainedTokenizerBase]:
+    if train.texts is None:
+        raise ConfigError(
+            f"Recipe '{recipe.name}' reads query texts; {data.name} has histories. "
+            "Use uri-sequential or uri-general."
+        )
+    if recipe.encoder == "bag":
+        return _build_bag(recipe, data, seed)
+    backbone = load_backbone(recipe.encoder, recipe.text)
+    config = _config(
+        recipe,
+        len(data.documents),
+        query_encoder=backbone.settings,
+        vector_dim=backbone.dim,
+        normalize=True,
+        query_prompt=backbone.query_prompt,
+        document_prompt=backbone.document_prompt,
+        max_query_length=recipe.text.max_query_length,
+        max_document_length=min(recipe.text.max_document_length, backbone.max_length),
+    )
+    model = GenRetModel(config)
+    _give_backbone(model, backbone)
+    if recipe.text.freeze:
+        for stage in recipe.stages:
+            stage.train = [part for part in stage.train if part != "encoder"]
+    return model, backbone.tokenizer
+
+
+def _give_backbone(model: GenRetModel, backbone: TextBackbone) -> None:
+    model.encoder.query.backbone = backbone.model
+
+
+def _build_bag(
+    recipe: Recipe, data: RetrievalData, seed: int
+) -> tuple[GenRetModel, PreTrainedTokenizerBase]:
+    texts = data.documents.full_texts()
+    tokenizer = train_tokenizer(texts, vocab_size=recipe.bag.vocab_size, seed=seed)
+    start, lengths = _start_of(tokenizer, texts, recipe.bag.dim, recipe, seed)
+    config = _config(
+        recipe,
+        len(data.documents),
+        query_encoder={
+            "type": "bag",
+            "vocab_size": len(tokenizer),
+            "dim": start.embedding.shape[1],
+            "average_length": float(np.mean(lengths)),
+        },
+        vector_dim=start.embedding.shape[1],
+        normalize=True,
+        max_query_length=recipe.text.max_query_length,
+        max_document_length=recipe.text.max_document_length,
+    )
+    model = GenRetModel(config)
+    with torch.no_grad():
+        model.encoder.query.embedding.weight.copy_(torch.from_numpy(start.embedding))
+        model.encoder.query.idf.copy_(torch.from_numpy(start.idf))
+    return model, tokenizer
+
+
+def _start_of(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], dim: int, recipe: Recipe, seed: int
+) -> tuple[BagStart, list[int]]:
+    limit = recipe.text.max_document_length
+    ids = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+    dim = min(dim, len(texts) - 1, len(tokenizer) - 1)
+    start = bag_start(ids, vocab_size=len(tokenizer), dim=dim, seed=seed)
+    return start, [max(1, len(part)) for part in ids]
+
+
+def _build_items(
+    recipe: Recipe, data: RetrievalData, train: Queries, seed: int
+) -> tuple[GenRetModel, None]:
+    if train.histories is None:
+        raise ConfigError(
+            f"Recipe '{recipe.name}' reads histories; {data.name} has query texts. Use uri."
+        )
+    wish = recipe.items
+    features = text_features(data, wish.feature_dim, seed) if wish.feature_dim else None
+    histories = {
+        "sequential": {
+            "type": "sequence",
+            "layers": wish.layers,
+            "heads": wish.heads,
+            "max_length": wish.max_length,
+        },
+        "general": {"type": "user", "num_users": data.num_users},
+    }
+    config = _config(
+        recipe,
+        len(data.documents),
+        item_encoder={
+            "type": "items",
+            "num_items": len(data.documents),
+            "dim": wish.dim,
+            "use_ids": wish.use_ids,
+            "feature_dim": 0 if features is None else features.shape[1],
+            "dropout": wish.feature_dropout,
+        },
+        history_encoder={**histories[recipe.task], "dim": wish.dim, "dropout": wish.dropout},
+        vector_dim=wish.dim,
+    )
+    model = GenRetModel(config)
+    if features is not None:
+        model.encoder.items.features.copy_(torch.from_numpy(features))
+    return model, None
+
+
+def text_features(data: RetrievalData, dim: int, seed: int) -> np.ndarray:
+    """A vector of each item's text, float32 [N, dim]: a bag of subwords, reduced, unit variance."""
+    texts = data.documents.full_texts()
+    tokenizer = train_tokenizer(texts, vocab_size=8000, seed=seed)
+    ids = tokenizer(texts, truncation=True, max_length=128)["input_ids"]
+    dim = min(dim, len(texts) - 1, len(tokenizer) - 1)
+    start = bag_start(ids, vocab_size=len(tokenizer), dim=dim, seed=seed)
+    out = np.zeros((len(texts), dim), dtype=np.float32)
+    for row, tokens in enumerate(ids):
+        unique = np.unique(np.asarray(tokens, dtype=np.int64))
+        if len(unique):
+            out[row] = (start.idf[unique, None] * start.embedding[unique]).sum(0)
+    norm = np.linalg.norm(out, axis=1, keepdims=True)
+    out /= np.maximum(norm, 1e-9)
+    return out * np.float32(np.sqrt(dim))

@@ -1,0 +1,152 @@
+"""The curriculum: stages in order, and the state that survives between them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hf_genret.errors import CheckpointError, ConfigError
+from hf_genret.files import atomic_write_text
+
+STATE_FILE = "curriculum.json"
+CODES_FILE = "curriculum.safetensors"
+
+
+@dataclass
+class Stage:
+    """One stretch of training with one objective; ids may be given before it and assigned after.
+
+    Attributes:
+        name: Shown in logs and folder names.
+        objective: Name in `hf_genret.training.objectives.OBJECTIVES`.
+        train: Parts that learn: `encoder`, `adapter`, `decoder`, `heads`, `ranker`.
+        epochs: Passes over the training pairs (a fraction is fine).
+        max_steps: Upper limit of optimizer steps; 0 for none.
+        batch_size: Pairs a step and process.
+        learning_rate: Peak; it rises over `warmup` of the steps and falls to zero linearly.
+        weight_decay: Of AdamW.
+        warmup: Share of the steps.
+        level: Level that the objective trains, from 1; 0 means all.
+        before: Actions before the first step, as `{"clusters": ...}` or `{"ids": "kmeans"}`.
+        after: Actions after the last step, as `{"assign": "greedy"}` or `{"reassign": "exact"}`.
+        keep_best: Dev metric whose best weights (the start's included) are kept; None keeps the last.
+        evaluations: Dev evaluations during the stage when `keep_best` is set.
+        patience: Evaluations without gain after which the stage ends early; 0 for never.
+        options: Settings of the objective.
+    """
+
+    name: str
+    objective: str
+    train: list[str]
+    epochs: float = 1.0
+    max_steps: int = 0
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    warmup: float = 0.05
+    level: int = 0
+    before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+    keep_best: str | None = None
+    evaluations: int = 4
+    patience: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.train) - set(PARTS)
+        if unknown:
+            raise ConfigError(
+                f"Stage '{self.name}' trains {sorted(unknown)}; known parts: {', '.join(PARTS)}."
+            )
+        if self.epochs <= 0 or self.batch_size < 1:
+            raise ConfigError(f"Stage '{self.name}' needs epochs > 0 and batch_size >= 1.")
+
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "encoder": ("encoder.query.", "encoder.items.", "encoder.history."),
+    "adapter": ("encoder.query_adapter.", "encoder.item_adapter."),
+    "decoder": ("decoder.",),
+    "heads": ("heads.",),
+    "ranker": ("ranker.",),
+}
+
+
+@dataclass
+class RunState:
+    """Where a run stands between two steps.
+
+    Attributes:
+        stage: Number of the stage that runs or comes next.
+        codes: [N, L] int64, ids so far, -1 where none was assigned.
+        start_codes: [N, L] int64, the clusters that heads were started at, -1 where none.
+        started: Whether the actions before stage `stage` have been done.
+        log: One dictionary a finished stage.
+    """
+
+    stage: int
+    codes: Tensor
+    start_codes: Tensor
+    started: bool = False
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def fresh(cls, documents: int, levels: int) -> RunState:
+        """The state before the first stage."""
+        return cls(0, torch.full((documents, levels), -1), torch.full((documents, levels), -1))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the state into a checkpoint folder; the JSON, which names it whole, comes last."""
+        folder = Path(folder)
+        codes = {"codes": self.codes.contiguous(), "start_codes": self.start_codes.contiguous()}
+        save_file(codes, folder / CODES_FILE)
+        facts = {"stage": self.stage, "started": self.started, "log": self.log}
+        atomic_write_text(folder / STATE_FILE, json.dumps(facts, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RunState:
+        """Read the state back.
+
+        Raises:
+            CheckpointError: When the folder holds no state of a run.
+        """
+        folder = Path(folder)
+        try:
+            facts = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            tensors = load_file(folder / CODES_FILE)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder} holds no state to resume from ({error}).") from error
+        return cls(
+            int(facts["stage"]),
+            tensors["codes"],
+            tensors["start_codes"],
+            bool(facts["started"]),
+            list(facts["log"]),
+        )
+
+
+def stages_from(settings: list[dict[str, Any]]) -> list[Stage]:
+    """Stages from a recipe's list.
+
+    Raises:
+        ConfigError: When a stage has an unknown field or lacks a needed one.
+    """
+    known = {item.name for item in dataclasses.fields(Stage)}
+    stages = []
+    for number, entry in enumerate(settings):
+        unknown = sorted(set(entry) - known)
+        if unknown:
+            raise ConfigError(
+                f"Stage {number + 1} has unknown settings {unknown}; known: {', '.join(sorted(known))}."
+            )
+        try:
+            stages.append(Stage(**entry))
+        except TypeError as error:
+            raise ConfigError(f"Stage {number + 1} of the recipe is incomplete: {error}.") from error
+    return stages

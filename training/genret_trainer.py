@@ -1,0 +1,342 @@
+"""GenRetTrainer: transformers' Trainer, run once a stage, with ids assigned between the stages."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase, Trainer, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint
+
+from hf_genret.encoding import backbone_vectors
+from hf_genret.errors import CheckpointError
+from hf_genret.modeling import GenRetModel
+from hf_genret.training.arguments import GenRetTrainingArguments
+from hf_genret.training.batches import TrainingData, pair_loader
+from hf_genret.training.callbacks import KeepBest, StageProgress
+from hf_genret.training.curriculum import PARTS, STATE_FILE, RunState, Stage
+from hf_genret.training.dev import dev_metrics
+from hf_genret.training.objectives import OBJECTIVES, Context, Objective
+from hf_genret.training.stage_actions import Workshop, perform
+
+logger = logging.getLogger(__name__)
+
+
+class GenRetTrainer(Trainer):
+    """Trains a `GenRetModel` through the stages of a curriculum.
+
+    Each stage is one run of transformers' Trainer with its own learning rate, batch size, frozen
+    parts and objective, in a folder of its own below `args.output_dir`. Before and after it ids
+    are given or assigned. A run that was killed anywhere goes on with
+    `train(resume_from_checkpoint=True)` to the same result: inside a stage from that stage's last
+    checkpoint, between stages from the last border.
+
+    Args:
+        model: The model to train.
+        args: Arguments; per-stage values are replaced.
+        data: Corpus, training pairs, dev queries.
+        stages: The curriculum.
+        processing_class: The tokenizer, saved with every checkpoint.
+
+    Example:
+        >>> trainer = GenRetTrainer(model, args, data=data, stages=recipe.stages)
+        >>> trainer.train(resume_from_checkpoint=True)
+    """
+
+    def __init__(
+        self,
+        model: GenRetModel,
+        args: GenRetTrainingArguments,
+        *,
+        data: TrainingData,
+        stages: list[Stage],
+        processing_class: PreTrainedTokenizerBase | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model=model, args=args, processing_class=processing_class, **kwargs)
+        for unwanted in (PrinterCallback, ProgressCallback):
+            self.remove_callback(unwanted)
+        self.loss_is_scaled_for_ga = False
+        self.run_args = args
+        self.data, self.stages = data, stages
+        self.run = RunState.fresh(len(data.items), model.config.num_levels)
+        self.objective: Objective | None = None
+        self.best: KeepBest | None = None
+        self._terms: dict[str, list[Tensor]] = defaultdict(list)
+
+    # ---- the curriculum -------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+        """Run every stage that is not done yet.
+
+        Args:
+            resume_from_checkpoint: A checkpoint folder of this run, or True for its newest one.
+            **kwargs: Passed to transformers' Trainer.
+
+        Raises:
+            CheckpointError: When a named checkpoint holds no state of a run.
+        """
+        inside = self._resume(resume_from_checkpoint)
+        output = TrainOutput(0, 0.0, {})
+        while self.run.stage < len(self.stages):
+            stage = self.stages[self.run.stage]
+            set_seed(self.run_args.seed + 1009 * self.run.stage)
+            self._begin(stage)
+            with self._callbacks(stage, inside):
+                if self.best is not None and inside is None:
+                    self.evaluate()
+                output = super().train(resume_from_checkpoint=inside, **kwargs)
+            self._end(stage, output)
+            inside = None
+        return output
+
+    def _begin(self, stage: Stage) -> None:
+        """Freeze what the stage does not train, do its first actions, set its arguments."""
+        self.args = self._stage_args(stage)
+        self.optimizer, self.lr_scheduler = None, None
+        freeze(self.model, stage.train)
+        self._keep_frozen_vectors(stage)
+        if not self.run.started:
+            facts = perform(self._workshop(stage), stage.before)
+            self.run.started = True
+            if facts:
+                logger.info("Before stage %s: %s", stage.name, facts)
+        context = Context(
+            codes=self.run.codes,
+            level=stage.level,
+            sizes=self.model.config.codebook_sizes,
+            relevant=self.data.train.queries.relevant,
+        )
+        self.objective = OBJECTIVES[stage.objective](context, stage.options)
+
+    def _end(self, stage: Stage, output: TrainOutput) -> None:
+        """Put the best weights back, assign ids, and save the border."""
+        facts: dict[str, Any] = {"stage": stage.name, "steps": output.global_step}
+        if self.best is not None:
+            self.best.restore(self.model)
+            facts |= {"best_step": self.best.step, self.best.metric: self.best.value}
+        facts |= perform(self._workshop(stage), stage.after)
+        facts["history"] = [entry for entry in self.state.log_history if "train_runtime" not in entry]
+        finished = Path(self.args.output_dir)
+        self.run.log.append(facts)
+        self.run.stage, self.run.started = self.run.stage + 1, False
+        if self.run_args.save_stages:
+            self._save_border()
+        if self.args.should_save:
+            shutil.rmtree(finished, ignore_errors=True)
+
+    def _workshop(self, stage: Stage) -> Workshop:
+        return Workshop(self.model, self.data, self.run, stage, self.run_args.seed)
+
+    def _stage_args(self, stage: Stage) -> GenRetTrainingArguments:
+        """The run's arguments with the stage's values."""
+        args = copy.copy(self.run_args)
+        args.output_dir = str(self._folder(self.run.stage))
+        args.learning_rate, args.weight_decay = stage.learning_rate, stage.weight_decay
+        args.per_device_train_batch_size = stage.batch_size
+        args.num_train_epochs = stage.epochs
+        steps = -(-len(self.data.pair_query) // (stage.batch_size * args.world_size))
+        total = max(1, round(stage.epochs * steps / args.gradient_accumulation_steps))
+        args.max_steps = min(total, stage.max_steps) if stage.max_steps else total
+        args.warmup_steps = max(1, round(stage.warmup * args.max_steps))
+        if stage.keep_best is not None:
+            args.eval_strategy = "steps"
+            args.eval_steps = max(1, -(-args.max_steps // stage.evaluations))
+        args.logging_steps = min(args.logging_steps, max(1, args.max_steps // 10))
+        return args
+
+    def _keep_frozen_vectors(self, stage: Stage) -> None:
+        """Run a frozen text encoder once over every text instead of once a step."""
+        sources = [self.data.items, self.data.train, self.data.dev]
+        frozen = "encoder" not in stage.train
+        for source in sources:
+            if source is None or source.tokens is None:
+                continue
+            encoder = self.model.encoder.query
+            if not frozen:
+                source.vectors = None
+            elif source.vectors is None and getattr(encoder, "memory", "pooled") == "pooled":
+                source.vectors = backbone_vectors(self.model, source)
+
+    def _callbacks(self, stage: Stage, inside: str | None) -> _StageCallbacks:
+        """The stage's own callbacks, there for as long as it runs."""
+        self.best = KeepBest(stage.keep_best, stage.patience) if stage.keep_best else None
+        if self.best is not None and inside is not None:
+            self.best.load(inside)
+        title = f"{self.run.stage + 1}/{len(self.stages)} {stage.name}"
+        callbacks = [StageProgress(title)] if not self.args.disable_tqdm else []
+        return _StageCallbacks(self, [*callbacks, *([self.best] if self.best else [])])
+
+    # ---- checkpoints ----------------------------------------------------------------------
+
+    def _folder(self, stage: int) -> Path:
+        return Path(self.run_args.output_dir) / f"stage-{stage:02d}"
+
+    def _save_border(self) -> None:
+        """A checkpoint between stages; the newest replaces the one before."""
+        folder = Path(self.run_args.output_dir) / "border"
+        if not self.args.should_save:
+            return
+        fresh = folder.with_name("border.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        self.model.save_pretrained(fresh)
+        self.run.save(fresh)
+        old = folder.with_name("border.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """transformers' checkpoint, the best weights, and last the state of the run."""
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            if self.best is not None:
+                self.best.save(folder)
+            self.run.save(folder)
+
+    def _resume(self, wish: str | bool | None) -> str | None:
+        """Load model and state; the folder to go on from when it lies inside a stage."""
+        if not wish:
+            return None
+        folder = self._newest() if wish is True else Path(wish)
+        if folder is None:
+            return None
+        self.run = RunState.load(folder)
+        self._load_from_checkpoint(str(folder))
+        self.model.config.num_paths = len(self.model.index)
+        self.model.config.num_nodes = self.model.index.num_nodes
+        if self.run.codes.min() >= 0:
+            self.model.set_index(self.run.codes)
+        logger.info("Resuming from %s, stage %d.", folder, self.run.stage + 1)
+        return str(folder) if self.run.started else None
+
+    def _newest(self) -> Path | None:
+        """The newest whole checkpoint: inside the last stage, or the last border."""
+        root = Path(self.run_args.output_dir)
+        for number in reversed(range(len(self.stages))):
+            if self._folder(number).is_dir():
+                last = get_last_checkpoint(str(self._folder(number)))
+                while last is not None and not (Path(last) / STATE_FILE).is_file():
+                    shutil.rmtree(last)  # killed while it was written
+                    last = get_last_checkpoint(str(self._folder(number)))
+                if last is not None and RunState.load(last).stage >= self._border_stage():
+                    return Path(last)
+        return next((root / n for n in ("border", "border.old") if (root / n).is_dir()), None)
+
+    def _border_stage(self) -> int:
+        for name in ("border", "border.old"):
+            folder = Path(self.run_args.output_dir) / name
+            if folder.is_dir():
+                return RunState.load(folder).stage
+        return 0
+
+    # ---- Trainer's hooks ------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of pairs in an order that seed, stage and epoch fix."""
+        loader = pair_loader(
+            self.data,
+            self._objective.sample,
+            self.args.per_device_train_batch_size,
+            self.run_args.seed,
+            self.run.stage,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    @property
+    def _objective(self) -> Objective:
+        if self.objective is None:
+            raise CheckpointError("No stage is running.")
+        return self.objective
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """The sum of the objective's terms; each term is logged under its name."""
+        del num_items_in_batch
+        keep_frozen_still(self.model)
+        terms = model(objective=self._objective, batch=inputs)
+        for name, value in terms.items():
+            self._terms[name].append(value.detach())
+        loss = sum(terms.values())
+        return (loss, terms) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the mean of each loss term since the last log."""
+        if "loss" in logs:
+            for name, values in self._terms.items():
+                logs[f"loss_{name}"] = round(float(torch.stack(values).mean()), 5)
+            self._terms.clear()
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Dev metrics of the present weights: dense ranking, and search where an index exists."""
+        del eval_dataset, ignore_keys
+        found = dev_metrics(
+            self.model,
+            self.data,
+            limit=self.run_args.dev_queries,
+            beams=self.run_args.search_beams,
+            search=self.stages[self.run.stage].objective == "cross_entropy",
+        )
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not estimated: batches are not sequences of tokens of one length."""
+        del inputs
+        return 0
+
+
+class _StageCallbacks:
+    """Adds callbacks for the time of a stage."""
+
+    def __init__(self, trainer: GenRetTrainer, callbacks: list[Any]) -> None:
+        self.trainer, self.callbacks = trainer, callbacks
+
+    def __enter__(self) -> None:
+        for callback in self.callbacks:
+            self.trainer.add_callback(callback)
+
+    def __exit__(self, *_: object) -> None:
+        for callback in self.callbacks:
+            self.trainer.remove_callback(callback)
+
+
+def freeze(model: nn.Module, train: list[str]) -> None:
+    """Let only the named parts learn."""
+    prefixes = tuple(prefix for part in train for prefix in PARTS[part])
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(prefixes))
+
+
+def keep_frozen_still(model: nn.Module) -> None:
+    """Switch dropout off in encoders that do not learn."""
+    for encoder in (model.encoder.query, model.encoder.items, model.encoder.history):
+        if encoder is not None and not any(p.requires_grad for p in encoder.parameters()):
+            encoder.eval()
+
+
+

@@ -1,0 +1,58 @@
+"""Cross-entropy on ids that are given: the decoder learns to write them for queries and items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+from hf_genret.modeling import EncoderOutput, GenRetModel
+from hf_genret.training.objectives.base import Objective
+
+
+@dataclass
+class CrossEntropyOptions:
+    """Settings of `CrossEntropyObjective`.
+
+    Attributes:
+        query: Weight of -sum_l log P(code_l | query, codes before).
+        item: The same given the item.
+        label_smoothing: Share of the target spread over all codes.
+    """
+
+    query: float = 1.0
+    item: float = 0.5
+    label_smoothing: float = 0.0
+
+
+class CrossEntropyObjective(Objective):
+    """Teacher-forced cross-entropy on the present ids, all levels at once.
+
+    It is the E-step of URI's section 4.1 (hard EM) and the last phase on the final ids.
+    """
+
+    Options = CrossEntropyOptions
+    options: CrossEntropyOptions
+
+    def __call__(self, model: GenRetModel, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Weighted terms `query` and `item`, means over the batch of sums over levels (nats)."""
+        codes = self.context.codes[batch["rows"].cpu()].to(batch["rows"].device)
+        terms = {}
+        if self.options.query:
+            encoded = model.encode_query(**batch["query"])
+            terms["query"] = self.options.query * self._loss(model, encoded, codes)
+        if self.options.item:
+            encoded = model.encode_items(**batch["item"])
+            terms["item"] = self.options.item * self._loss(model, encoded, codes)
+        return terms
+
+    def _loss(self, model: GenRetModel, encoded: EncoderOutput, codes: Tensor) -> Tensor:
+        logits = model.path_logits(encoded, codes)
+        smoothing = self.options.label_smoothing
+        losses = [
+            functional.cross_entropy(level, codes[:, i], label_smoothing=smoothing)
+            for i, level in enumerate(logits)
+        ]
+        return sum(losses[1:], losses[0])

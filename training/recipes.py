@@ -1,0 +1,256 @@
+"""Recipes: one YAML a way of training, and overrides that are checked."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_genret.errors import ConfigError
+from hf_genret.modeling import GenRetConfig
+from hf_genret.training.curriculum import Stage, stages_from
+
+FOLDER = Path(__file__).resolve().parent / "recipes"
+
+
+@dataclass
+class TextSettings:
+    """How a pretrained text encoder is used; None is read from its folder where it says.
+
+    Attributes:
+        pooling: `mean`, `cls` or `last`.
+        memory: `pooled` (the decoder sees one vector) or `tokens`.
+        freeze: Whether its weights stay as they are; its vectors are then computed once.
+        max_query_length: Tokens kept of a query.
+        max_document_length: Tokens kept of a document.
+        query_prompt: Put before every query.
+        document_prompt: Put before every document.
+    """
+
+    pooling: str | None = None
+    memory: str = "pooled"
+    freeze: bool = True
+    max_query_length: int = 64
+    max_document_length: int = 256
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+
+
+@dataclass
+class BagSettings:
+    """The encoder that needs no pretrained weights.
+
+    Attributes:
+        vocab_size: Subwords at most.
+        dim: Width of the vectors.
+    """
+
+    vocab_size: int = 16_000
+    dim: int = 256
+
+
+@dataclass
+class ItemSettings:
+    """Items and histories of a recommendation recipe.
+
+    Attributes:
+        dim: Width of the vectors.
+        use_ids: Whether each item has an embedding of its own.
+        feature_dim: Width of the text features; 0 for none.
+        feature_dropout: Dropout of the text features.
+        layers: Blocks of the sequence encoder.
+        heads: Attention heads of the sequence encoder.
+        max_length: Items of a history that are read.
+        dropout: Dropout of the history encoder.
+    """
+
+    dim: int = 96
+    use_ids: bool = True
+    feature_dim: int = 128
+    feature_dropout: float = 0.2
+    layers: int = 2
+    heads: int = 2
+    max_length: int = 20
+    dropout: float = 0.2
+
+
+@dataclass
+class QuerySettings:
+    """Training queries.
+
+    Attributes:
+        use_train: Whether the data's own training queries are used.
+        repeat_train: How often each of them appears.
+        pseudo: Queries made from each document; 0 for none.
+        kinds: Which kinds are made.
+        dev_share: Share of the documents whose pseudo-queries stand in for a dev split.
+    """
+
+    use_train: bool = True
+    repeat_train: int = 1
+    pseudo: int = 4
+    kinds: list[str] = field(default_factory=lambda: ["title", "sentence", "span", "keywords"])
+    dev_share: float = 0.05
+
+
+@dataclass
+class SearchSettings:
+    """How the finished model searches.
+
+    Attributes:
+        beams: Leaves visited; None is derived from `share`.
+        share: Share of the documents that may be ranked for a query.
+        max_documents: Documents that may be ranked for a query.
+        exclude_history: Whether items of a history are left out of its results.
+        beam_weights: Weights of the beam's score from which dev chooses.
+    """
+
+    beams: int | None = None
+    share: float = 0.09
+    max_documents: int = 400
+    exclude_history: bool = True
+    beam_weights: list[float] = field(default_factory=lambda: [0.0, 0.01, 0.02, 0.05, 0.1])
+
+
+@dataclass
+class Recipe:
+    """Everything a run needs besides data and seed.
+
+    Attributes:
+        name: The recipe's name.
+        description: One line.
+        task: `text`, `sequential` (query = history) or `general` (query = user).
+        encoder: `bag`, `items`, or a folder or Hub name of a transformers text encoder.
+        levels: L, when `model.codebook_sizes` is not given.
+        documents_per_leaf: Size the codebooks are chosen for, likewise.
+        model: Arguments of `GenRetConfig`.
+        stages: The curriculum.
+        controls: Ids that are trained under the same decoder and ranker for comparison.
+    """
+
+    name: str
+    description: str
+    task: str = "text"
+    encoder: str = "bag"
+    levels: int = 2
+    documents_per_leaf: float = 3.0
+    model: dict[str, Any] = field(default_factory=dict)
+    text: TextSettings = field(default_factory=TextSettings)
+    bag: BagSettings = field(default_factory=BagSettings)
+    items: ItemSettings = field(default_factory=ItemSettings)
+    queries: QuerySettings = field(default_factory=QuerySettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    stages: list[Stage] = field(default_factory=list)
+    controls: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_SECTIONS: dict[str, type] = {
+    "text": TextSettings,
+    "bag": BagSettings,
+    "items": ItemSettings,
+    "queries": QuerySettings,
+    "search": SearchSettings,
+}
+_MODEL_KEYS = [
+    name
+    for name in inspect.signature(GenRetConfig.__init__).parameters
+    if name not in ("self", "kwargs") and not name.startswith("num_") and "encoder" not in name
+]
+
+
+def list_recipes() -> dict[str, str]:
+    """Every shipped recipe: name -> one line."""
+    return {
+        path.stem: str(yaml.safe_load(path.read_text(encoding="utf-8"))["description"])
+        for path in sorted(FOLDER.glob("*.yaml"))
+    }
+
+
+def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
+    """A recipe by name or YAML file, with overrides.
+
+    Args:
+        name: A shipped recipe's name or the path of a YAML file.
+        settings: `key=value`; a key goes down with dots (`model.decoder_dim`), a stage is named
+            (`stages.final.epochs`) or numbered from 0; a value is YAML.
+
+    Raises:
+        ConfigError: For an unknown recipe, key or stage, naming the nearest known one.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        path = Path(name)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise ConfigError(f"Unknown recipe '{name}'{_nearest(name, list_recipes())}.")
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {setting}: key=value was expected.")
+        _override(tree, key.strip(), yaml.safe_load(value))
+    return _build(path.stem, tree)
+
+
+def _override(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Put `value` at a dotted key."""
+    *parents, last = key.split(".")
+    place: Any = tree
+    for depth, part in enumerate(parents):
+        if isinstance(place, list):
+            place = _stage(place, part)
+        else:
+            if depth == 0:
+                _known(part, _top_keys(), "setting")
+            place = place.setdefault(part, {})
+    if isinstance(place, list):
+        raise ConfigError(f"--set {key}: name a stage's setting, for example {key}.epochs=1.")
+    if not parents:
+        _known(last, _top_keys(), "setting")
+    place[last] = value
+
+
+def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    names = [stage["name"] for stage in stages]
+    if name.isdigit() and int(name) < len(stages):
+        return stages[int(name)]
+    _known(name, names, "stage")
+    return stages[names.index(name)]
+
+
+def _top_keys() -> list[str]:
+    return [item.name for item in dataclasses.fields(Recipe) if item.name not in ("name", "settings")]
+
+
+def _build(name: str, tree: dict[str, Any]) -> Recipe:
+    """The recipe object, every key checked."""
+    rest = copy.deepcopy(tree)
+    for key in rest:
+        _known(key, _top_keys(), "setting")
+    for key, section in _SECTIONS.items():
+        values = rest.pop(key, {}) or {}
+        names = [item.name for item in dataclasses.fields(section)]
+        for part in values:
+            _known(part, names, f"setting of {key}")
+        rest[key] = section(**values)
+    for key in rest.get("model", {}):
+        _known(key, _MODEL_KEYS, "setting of model")
+    rest["stages"] = stages_from(rest.pop("stages", []))
+    return Recipe(name=name, settings=tree, **rest)
+
+
+def _known(key: str, known: Iterable[str], what: str) -> None:
+    if key not in known:
+        raise ConfigError(f"Unknown {what} '{key}'{_nearest(key, known)}.")
+
+
+def _nearest(key: str, known: Iterable[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+    return f"; did you mean '{close[0]}'" if close else f"; known: {', '.join(sorted(known))}"

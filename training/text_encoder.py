@@ -1,0 +1,111 @@
+"""Loading a pretrained text encoder, with what its folder says of pooling and prompts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from hf_genret.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hf_genret.training.recipes import TextSettings
+
+
+@dataclass
+class TextBackbone:
+    """A pretrained encoder and how it wants to be used.
+
+    Attributes:
+        model: The encoder with its weights.
+        tokenizer: Its tokenizer.
+        settings: The `query_encoder` entry of a `GenRetConfig`.
+        dim: Width of its vectors.
+        max_length: Tokens it can read.
+        query_prompt: Put before queries.
+        document_prompt: Put before documents.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    settings: dict[str, Any]
+    dim: int
+    max_length: int
+    query_prompt: str
+    document_prompt: str
+
+
+def load_backbone(name: str, wish: TextSettings) -> TextBackbone:
+    """Load a text encoder from a folder or the Hub.
+
+    Pooling and prompts are read from a sentence-transformers folder where there is one, unless
+    the recipe names them.
+
+    Args:
+        name: Folder or Hub name.
+        wish: The recipe's settings.
+
+    Raises:
+        ConfigError: When nothing can be loaded there, or the encoder needs code of its own.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name)
+        model = AutoModel.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise ConfigError(
+                f"The encoder {name} needs code of its own (trust_remote_code), which cannot travel "
+                "with a checkpoint; choose an encoder that transformers knows."
+            ) from error
+        raise ConfigError(f"No text encoder could be loaded from {name}: {_first_line(error)}") from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise ConfigError(f"{name} is an encoder-decoder model; a text encoder was expected.")
+    pooling, prompts = _sentence_transformers(name)
+    longest = int(getattr(config, "max_position_embeddings", 512) or 512)
+    return TextBackbone(
+        model=model,
+        tokenizer=tokenizer,
+        settings={
+            "type": "text",
+            "backbone": {**config.to_diff_dict(), "model_type": config.model_type},
+            "pooling": wish.pooling or pooling,
+            "memory": wish.memory,
+        },
+        dim=int(config.hidden_size),
+        max_length=longest,
+        query_prompt=wish.query_prompt if wish.query_prompt is not None else prompts.get("query", ""),
+        document_prompt=(
+            wish.document_prompt
+            if wish.document_prompt is not None
+            else prompts.get("document", prompts.get("passage", ""))
+        ),
+    )
+
+
+def _sentence_transformers(name: str) -> tuple[str, dict[str, str]]:
+    """(pooling, prompts) as a sentence-transformers folder states them; mean and none otherwise."""
+    pooling = "mean"
+    facts = _json(name, "1_Pooling/config.json")
+    for key, kind in (("pooling_mode_cls_token", "cls"), ("pooling_mode_lasttoken", "last")):
+        if facts.get(key):
+            pooling = kind
+    return pooling, dict(_json(name, "config_sentence_transformers.json").get("prompts") or {})
+
+
+def _json(name: str, file: str) -> dict[str, Any]:
+    path = cached_file(
+        name,
+        file,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
