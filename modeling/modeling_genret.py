@@ -156,7 +156,6 @@ class GenRetPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False
     _supports_sdpa = True
     _no_split_modules = ["DecoderBlock"]
-    _keep_in_fp32_modules_strict = ["index"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
