@@ -138,7 +138,7 @@ def test_a_users_processor_cannot_bring_an_invalid_id_back(make_indexed, text, t
         **text, logits_processor=LogitsProcessorList([Favour(tokens)]), **MODES[mode]
     )
     real = {tuple(path) for path in model.index.paths.tolist()}
-    assert 0 < len(set(ids_of(model, out))) and set(ids_of(model, out)) <= real
+    assert len(set(ids_of(model, out))) > 0 and set(ids_of(model, out)) <= real
 
 
 def test_a_users_processor_sees_real_ids_only(make_indexed, text):
