@@ -11,7 +11,8 @@ from .configuration_genret import GenRetConfig
 from .encoders_genret import EncoderOutput
 from .generation_genret import Beams, TrieLogitsProcessor, beam_search
 from .index_genret import DocidIndex
-from .modeling_genret import GenRetModel, GenRetPreTrainedModel
+from .modeling_genret import GenRetModel
+from .pretrained_genret import GenRetPreTrainedModel
 from .ranking_genret import SearchOutput
 
 AutoConfig.register("genret", GenRetConfig, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Configuration of a generative retriever: encoders, decoder, heads, ranker and the sizes of its index."""
+"""Configuration of a generative retriever: its parts and the sizes of its index."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Attention(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Self-attention, attention over the encoder's vectors, feed-forward; normalised before each."""
+    """Self-attention, attention over the encoder's vectors, feed-forward; each normalised first."""
 
     def __init__(self, config: GenRetConfig, layer: int) -> None:
         super().__init__()

@@ -26,9 +26,10 @@ class EncoderOutput(ModelOutput):
         attention_mask: [B, T], 1 where a vector counts.
     """
 
-    last_hidden_state: Tensor | None = None
-    pooler_output: Tensor | None = None
-    attention_mask: Tensor | None = None
+    # ModelOutput wants defaults; every encoder gives all three.
+    last_hidden_state: Tensor = None  # type: ignore[assignment]
+    pooler_output: Tensor = None  # type: ignore[assignment]
+    attention_mask: Tensor = None  # type: ignore[assignment]
 
 
 def from_vectors(vectors: Tensor) -> EncoderOutput:
@@ -117,6 +118,7 @@ class BagEncoder(nn.Module):
     """
 
     inputs = "text"
+    idf: Tensor
 
     def __init__(
         self,
@@ -144,7 +146,7 @@ class BagEncoder(nn.Module):
         return from_vectors(vectors)
 
     def _weights(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The weight of each occurrence [B, T], so that the occurrences of a token sum to its own."""
+        """The weight of each occurrence [B, T]; those of a token sum to the token's weight."""
         mask = attention_mask.bool()
         ordered, order = input_ids.masked_fill(~mask, 0).sort(dim=1)
         # Equal tokens stand together now; a run's length is the token's frequency.
@@ -173,6 +175,7 @@ class ItemEncoder(nn.Module):
     """
 
     inputs = "rows"
+    features: Tensor
 
     def __init__(
         self,
@@ -286,7 +289,7 @@ class UserEncoder(nn.Module):
 
 
 class ResidualAdapter(nn.Module):
-    """x + W x with W started at zero: an encoder followed by it is unchanged until it is trained."""
+    """x + W x with W started at zero: nothing changes until it is trained."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

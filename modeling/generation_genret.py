@@ -1,4 +1,4 @@
-"""Generation under the trie of ids that exist: a logits processor for generate(), and our own loop."""
+"""Generation under the trie of ids that exist: a processor for generate(), and our own loop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class TrieLogitsProcessor(LogitsProcessor):
         start: Number of tokens before the first code (the start token).
 
     Example:
-        >>> processors = LogitsProcessorList([TrieLogitsProcessor(model.index, model.config.level_offsets)])
+        >>> trie = TrieLogitsProcessor(model.index, model.config.level_offsets)
+        >>> processors = LogitsProcessorList([trie])
     """
 
     def __init__(self, index: DocidIndex, offsets: list[int], start: int = 1) -> None:

@@ -109,8 +109,8 @@ class ClusterHeads(nn.Module):
             centres: [rows, D], one a node (mixed radix order) or one a code.
         """
         self.centres[level].copy_(centres)
-        self.residuals[level].weight.zero_()
-        self.residuals[level].bias.zero_()
+        for parameter in self.residuals[level].parameters():
+            parameter.zero_()
 
 
 HEADS: dict[str, type[nn.Module]] = {"plain": PlainHeads, "cluster": ClusterHeads}

@@ -22,6 +22,10 @@ class DocidIndex(nn.Module):
     [nodes + 1] and `codes_l` [edges].
     """
 
+    paths: Tensor
+    rows: Tensor
+    buckets: Tensor
+
     def __init__(self, config: GenRetConfig) -> None:
         super().__init__()
         self.sizes = list(config.codebook_sizes)
@@ -66,7 +70,8 @@ class DocidIndex(nn.Module):
         codes = codes.to(device=device, dtype=torch.int64)
         if codes.ndim != 2 or codes.shape[1] != self.num_levels or len(codes) == 0:
             raise ValueError(
-                f"An index needs codes of shape [documents, {self.num_levels}], found {list(codes.shape)}."
+                f"An index needs codes of shape [documents, {self.num_levels}], "
+                f"found {list(codes.shape)}."
             )
         limit = torch.tensor(self.sizes, device=device)
         if bool((codes < 0).any()) or bool((codes >= limit).any()):
@@ -191,7 +196,8 @@ class DocidIndex(nn.Module):
             if bool((indptr[1:] <= indptr[:-1]).any()):
                 return f"level {level + 1} of the id index has a node without children"
             if int(codes.min()) < 0 or int(codes.max()) >= self.sizes[level]:
-                return f"level {level + 1} of the id index has codes outside 0..{self.sizes[level] - 1}"
+                last = self.sizes[level] - 1
+                return f"level {level + 1} of the id index has codes outside 0..{last}"
         if len(self.buckets) != nodes[-1] + 1 or not _covers(self.buckets, len(self)):
             return "the buckets of the id index do not fit its paths"
         if bool((self.buckets[1:] <= self.buckets[:-1]).any()):

@@ -10,23 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, PreTrainedModel
-from transformers import initialization as init
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils import cached_file
 
 from .configuration_genret import GenRetConfig
 from .decoder_genret import DECODERS
-from .encoders_genret import (
-    BagEncoder,
-    EncoderOutput,
-    ItemEncoder,
-    ResidualAdapter,
-    build_encoder,
-    concatenate,
-    from_vectors,
-)
+from .encoders_genret import EncoderOutput, ItemEncoder
 from .generation_genret import (
     TrieLogitsProcessor,
     beam_search,
@@ -34,181 +25,25 @@ from .generation_genret import (
     check_generation,
     pad_surplus,
 )
-from .heads_genret import HEADS, ClusterHeads
+from .heads_genret import HEADS
 from .index_genret import DocidIndex
-from .ranking_genret import SearchOutput, load_vectors, rank_union, save_vectors, take_rows
+from .pretrained_genret import GenRetPreTrainedModel
+from .ranking_genret import (
+    Ranker,
+    SearchOutput,
+    load_vectors,
+    rank_union,
+    save_vectors,
+    take_rows,
+)
+from .sides_genret import GenRetEncoder
 
 VECTORS_FILE = "vectors.safetensors"
 
 
 @dataclass
 class GenRetOutput(Seq2SeqLMOutput):
-    """Output of `GenRetModel.forward`: `loss` and `logits` [B, t, vocabulary] as in Seq2SeqLMOutput."""
-
-
-class GenRetEncoder(nn.Module):
-    """Query side and item side: which encoder reads what, their adapters and the normalisation."""
-
-    main_input_name = "input_ids"
-
-    def __init__(self, config: GenRetConfig) -> None:
-        super().__init__()
-        self.query = build_encoder(config.query_encoder) if config.query_encoder else None
-        self.items = build_encoder(config.item_encoder) if config.item_encoder else None
-        self.history = build_encoder(config.history_encoder) if config.history_encoder else None
-        self.query_adapter = ResidualAdapter(config.vector_dim) if config.query_adapter else None
-        self.item_adapter = ResidualAdapter(config.vector_dim) if config.item_adapter else None
-        self.normalize = config.normalize
-        for name in ("query", "items", "history"):
-            dim = getattr(getattr(self, name), "dim", config.vector_dim)
-            if dim != config.vector_dim:
-                raise ValueError(
-                    f"The {name} encoder emits vectors of width {dim}, "
-                    f"vector_dim is {config.vector_dim}."
-                )
-
-    @property
-    def item_side(self) -> nn.Module | None:
-        """The encoder of documents or items: its own, or the query's."""
-        return self.items if self.items is not None else self.query
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        query_vectors: Tensor | None = None,
-        history_vectors: Tensor | None = None,
-        history_mask: Tensor | None = None,
-        users: Tensor | None = None,
-        **_: Any,
-    ) -> EncoderOutput:
-        """Encode queries.
-
-        Args:
-            input_ids: [B, T], query text.
-            attention_mask: [B, T].
-            token_type_ids: [B, T], where the backbone wants them.
-            query_vectors: [B, D], what the text encoder gave for these queries before.
-            history_vectors: [B, H, D], item vectors, oldest first, padded on the left.
-            history_mask: [B, H].
-            users: [B], user numbers.
-
-        Raises:
-            ValueError: When there is nothing to encode.
-        """
-        parts = []
-        if query_vectors is not None:
-            parts.append(from_vectors(query_vectors))
-        elif input_ids is not None and self.query is not None:
-            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            parts.append(self.query(input_ids, mask, token_type_ids))
-        if history_vectors is not None and self.history is not None:
-            parts.append(self.history(history_vectors, history_mask, users))
-        if not parts:
-            raise ValueError(
-                "A query needs text (input_ids) or a history that this model can read."
-            )
-        return self._finish(concatenate(parts), self.query_adapter)
-
-    def encode_items(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        items: Tensor | None = None,
-        item_vectors: Tensor | None = None,
-    ) -> EncoderOutput:
-        """Encode documents from text [B, T], from catalogue rows [B], or from earlier vectors [B, D]."""
-        if item_vectors is not None:
-            output = from_vectors(item_vectors)
-        elif isinstance(self.item_side, ItemEncoder):
-            if items is None:
-                raise ValueError("This model's items are rows of its catalogue; give `items`.")
-            output = self.item_side(items)
-        elif input_ids is None or self.item_side is None:
-            raise ValueError("A document needs text (input_ids) and a model that reads text.")
-        else:
-            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            output = self.item_side(input_ids, mask, token_type_ids)
-        return self._finish(output, self.item_adapter)
-
-    def _finish(self, output: EncoderOutput, adapter: nn.Module | None) -> EncoderOutput:
-        """Adapter and normalisation; a memory of one vector stays equal to the pooled vector."""
-        pooled, states = output.pooler_output, output.last_hidden_state
-        single = states.shape[1] == 1
-        if adapter is not None:
-            pooled = adapter(pooled)
-        if self.normalize:
-            pooled = functional.normalize(pooled, dim=-1)
-        return EncoderOutput(
-            pooled.unsqueeze(1) if single else states, pooled, output.attention_mask
-        )
-
-
-class GenRetPreTrainedModel(PreTrainedModel):
-    """What transformers needs to know to build, initialise and shard the model."""
-
-    config_class = GenRetConfig
-    base_model_prefix = "model"
-    main_input_name = "input_ids"
-    supports_gradient_checkpointing = False
-    accepts_loss_kwargs = False
-    _supports_sdpa = True
-    _no_split_modules = ["DecoderBlock"]
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """Start values of our own modules; a backbone starts itself."""
-        if isinstance(module, nn.Linear):
-            init.normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=0.02)
-            if module.padding_idx is not None:
-                init.zeros_(module.weight[module.padding_idx])
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.MultiheadAttention):
-            init.normal_(module.in_proj_weight, std=0.02)
-            init.zeros_(module.in_proj_bias)
-        elif isinstance(module, ResidualAdapter):
-            init.zeros_(module.weight)
-        elif isinstance(module, ClusterHeads):
-            for centre in module.centres:
-                init.normal_(centre, std=0.02)
-            for residual in module.residuals:
-                init.zeros_(residual.weight)
-            init.constant_(module.scale, float(self.config.head_scale))
-        elif isinstance(module, Ranker):
-            init.constant_(module.scale, float(self.config.ranker_scale))
-        self._init_buffers(module)
-
-    def _init_buffers(self, module: nn.Module) -> None:
-        """Buffers come without values from the meta device."""
-        if isinstance(module, BagEncoder):
-            init.ones_(module.idf)
-        elif isinstance(module, ItemEncoder):
-            init.zeros_(module.features)
-        elif isinstance(module, DocidIndex):
-            for buffer in module.buffers(recurse=False):
-                init.zeros_(buffer)
-
-
-class Ranker(nn.Module):
-    """Inner product of query and item vectors; the scale is the softmax's inverse temperature."""
-
-    def __init__(self, config: GenRetConfig) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(float(config.ranker_scale)))
-
-    def forward(self, queries: Tensor, items: Tensor) -> Tensor:
-        """Logits [B, N] of queries [B, D] against shared items [N, D], or [B, n] against [B, n, D]."""
-        if items.ndim == 3:
-            return self.scale * torch.einsum("bd,bnd->bn", queries, items)
-        return self.scale * (queries @ items.T)
+    """Output of `GenRetModel.forward`: `loss` and `logits` [B, t, V], as in Seq2SeqLMOutput."""
 
 
 class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
@@ -427,7 +262,7 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         }
 
     def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
-        """The trie first, so that warpers see real ids only, and last, so that nothing undoes it."""
+        """The trie first, so that warpers see real ids only, and last: nothing undoes it."""
         processors = super()._get_logits_processor(*args, **kwargs)
         trie = TrieLogitsProcessor(self.index, self.config.level_offsets)
         return LogitsProcessorList([trie, *processors, trie])
@@ -443,7 +278,7 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         logits_processor: LogitsProcessorList | None = None,
         **kwargs: Any,
     ) -> Any:
-        """transformers' generate(), constrained to ids of the index.
+        """Run transformers' own loop, constrained to ids of the index.
 
         Args:
             inputs: Query text [B, T], as `input_ids`.
@@ -585,7 +420,7 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
     # ---- checkpoints ----------------------------------------------------------------------
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save weights, index, configuration and code as transformers does, and the vectors beside."""
+        """Save weights, index, configuration and code as transformers does, vectors beside."""
         vectors = self.vectors if self._vectors is not None or self._vectors_file else None
         super().save_pretrained(save_directory, **kwargs)
         if vectors is not None and kwargs.get("is_main_process", True):

@@ -9,13 +9,28 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
+from .configuration_genret import GenRetConfig
 from .generation_genret import Beams
 
 if TYPE_CHECKING:
     from .modeling_genret import GenRetModel
+
+
+class Ranker(nn.Module):
+    """Inner product of query and item vectors; the scale is the softmax's inverse temperature."""
+
+    def __init__(self, config: GenRetConfig) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(float(config.ranker_scale)))
+
+    def forward(self, queries: Tensor, items: Tensor) -> Tensor:
+        """Logits [B, N] of queries [B, D] against items [N, D] shared or [B, N, D] of their own."""
+        if items.ndim == 3:
+            return self.scale * torch.einsum("bd,bnd->bn", queries, items)
+        return self.scale * (queries @ items.T)
 
 
 @dataclass
@@ -34,14 +49,15 @@ class SearchOutput(ModelOutput):
         beam_leaves: [B, M], their numbers, -1 where there are fewer.
     """
 
-    rows: Tensor | None = None
-    scores: Tensor | None = None
-    codes: Tensor | None = None
-    path_scores: Tensor | None = None
-    pool: Tensor | None = None
-    pool_rows: Tensor | None = None
-    beam_codes: Tensor | None = None
-    beam_leaves: Tensor | None = None
+    # ModelOutput wants defaults; search() gives all of them.
+    rows: Tensor = None  # type: ignore[assignment]
+    scores: Tensor = None  # type: ignore[assignment]
+    codes: Tensor = None  # type: ignore[assignment]
+    path_scores: Tensor = None  # type: ignore[assignment]
+    pool: Tensor = None  # type: ignore[assignment]
+    pool_rows: Tensor = None  # type: ignore[assignment]
+    beam_codes: Tensor = None  # type: ignore[assignment]
+    beam_leaves: Tensor = None  # type: ignore[assignment]
 
 
 def rank_union(
