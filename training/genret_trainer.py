@@ -91,10 +91,10 @@ class GenRetTrainer(Trainer):
             set_seed(self.run_args.seed + 1009 * self.run.stage)
             self._begin(stage)
             with self._callbacks(stage, inside):
-                if self.best is not None and inside is None:
-                    self.evaluate()
+                self.state.global_step = 0
+                first = self.evaluate() if self.best is not None and inside is None else {}
                 output = super().train(resume_from_checkpoint=inside, **kwargs)
-            self._end(stage, output)
+            self._end(stage, output, first)
             inside = None
         return output
 
@@ -117,9 +117,9 @@ class GenRetTrainer(Trainer):
         )
         self.objective = OBJECTIVES[stage.objective](context, stage.options)
 
-    def _end(self, stage: Stage, output: TrainOutput) -> None:
+    def _end(self, stage: Stage, output: TrainOutput, first: dict[str, float]) -> None:
         """Put the best weights back, assign ids, and save the border."""
-        facts: dict[str, Any] = {"stage": stage.name, "steps": output.global_step}
+        facts: dict[str, Any] = {"stage": stage.name, "steps": output.global_step, **first}
         if self.best is not None:
             self.best.restore(self.model)
             facts |= {"best_step": self.best.step, self.best.metric: self.best.value}

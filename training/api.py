@@ -1,0 +1,267 @@
+"""What the commands do: train a recipe on data, evaluate a checkpoint, the quickstart."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_genret.data import RetrievalData, load_data, stdlib_data
+from hf_genret.dataset_search import search_dataset
+from hf_genret.encoding import pooled_vectors
+from hf_genret.errors import CheckpointError
+from hf_genret.evaluation import per_query, scrub_command, theorem1_report
+from hf_genret.evaluation.report import report as make_report
+from hf_genret.retriever import GenRetriever
+from hf_genret.training.arguments import GenRetTrainingArguments
+from hf_genret.training.build import Start, build
+from hf_genret.training.controls import FOLDER, save_control, train_control
+from hf_genret.training.genret_trainer import GenRetTrainer
+from hf_genret.training.recipes import Recipe, load_recipe
+from hf_genret.training.systems import Bench, aligned, save_untrained
+
+_DEV_QUERIES = 1000
+
+
+def train(
+    data: str | Path,
+    recipe: str,
+    output: str | Path,
+    settings: Sequence[str] = (),
+    resume: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train a recipe on a data set and save the checkpoint.
+
+    Args:
+        data: Folder, file or `datasets` name, as `load_data` takes it.
+        recipe: Name or YAML file.
+        output: Where the checkpoint goes; the run itself lies in `<output>.run` until it is done.
+        settings: Overrides, `key=value`.
+        resume: Go on with an interrupted run.
+        seed: Of everything random.
+
+    Returns:
+        The report on dev (on no split when there is none), with the log of the stages.
+    """
+    plan = load_recipe(recipe, settings)
+    command = _command("train", data, recipe, settings, seed)
+    return train_on(load_data(data), plan, Path(output), resume=resume, seed=seed, command=command)
+
+
+def train_on(
+    data: RetrievalData,
+    recipe: Recipe,
+    output: Path,
+    *,
+    seed: int,
+    command: str,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """`train` on data that is loaded already."""
+    began = time.perf_counter()
+    work = _run_folder(output, resume)
+    start = build(recipe, data, seed=seed)
+    if any("encoder" in stage.train for stage in recipe.stages) and start.tokenizer is not None:
+        if not (work / FOLDER).is_dir():
+            save_untrained(start.model, work)
+    trainer = GenRetTrainer(
+        start.model,
+        _arguments(work, seed),
+        data=start.data,
+        stages=recipe.stages,
+        processing_class=start.tokenizer,
+    )
+    trainer.train(resume_from_checkpoint=True)
+    model = start.model
+    model.set_index(trainer.run.codes, vectors=pooled_vectors(model, start.data.items))
+    _choose_beam_weight(start, recipe)
+    for ids in recipe.controls:
+        stage = next(s for s in reversed(recipe.stages) if s.objective == "cross_entropy")
+        control = train_control(model, ids, _arguments(work / f"control-{ids}", seed), start.data, stage)
+        save_control(control, work, ids)
+    report = make_report(
+        data,
+        "dev",
+        command,
+        seed,
+        time.perf_counter() - began,
+        {},
+        extra={"recipe": recipe.settings, "stages": trainer.run.log, "training": _facts(data, start)},
+    )
+    _publish(start, data, output, work, report, exclude_history=start.data.exclude_history)
+    return report
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path,
+    data: str | Path | RetrievalData,
+    split: str = "test",
+    systems: Sequence[str] | None = None,
+    *,
+    command: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure a checkpoint and its baselines on a split.
+
+    Args:
+        checkpoint: Folder or Hub name.
+        data: Data whose documents are the checkpoint's.
+        split: Which queries.
+        systems: Names in `hf_genret.evaluation.report.SYSTEMS`; all available by default.
+        command: Stands in the report; made from the other arguments by default.
+        seed: Of intervals and the random ranking.
+
+    Returns:
+        The report.
+    """
+    began = time.perf_counter()
+    retriever = GenRetriever.from_pretrained(str(checkpoint))
+    loaded = data if isinstance(data, RetrievalData) else load_data(data)
+    loaded = aligned(loaded, retriever.documents.ids)
+    folder = Path(checkpoint) if Path(checkpoint).is_dir() else None
+    exclude = bool(retriever.facts.get("exclude_history", False))
+    bench = Bench(retriever, folder, loaded, split, exclude_history=exclude, seed=seed)
+    found = bench.evaluate_all(None if systems is None else list(systems))
+    extra: dict[str, Any] = {
+        "index": bench.index_facts({name: entry["documents_ranked"] for name, entry in found.items()})
+    }
+    if exclude:
+        # The other convention beside it: nothing is left out, as in TIGER's tables.
+        other = Bench(retriever, folder, loaded, split, exclude_history=False, seed=seed)
+        extra["history_not_excluded"] = other.evaluate_all([n for n in found if n != "random"])
+    line = command or f"hf-genret evaluate CHECKPOINT DATA --split {split}"
+    return make_report(loaded, split, line, seed, time.perf_counter() - began, found, extra=extra)
+
+
+def quickstart(output: str | Path, seed: int = 0) -> dict[str, Any]:
+    """Train on the standard library's documentation, evaluate on its test queries, search thrice."""
+    began = time.perf_counter()
+    data = stdlib_data(seed=seed)
+    command = f"hf-genret quickstart --seed {seed}"
+    trained = train_on(
+        data, load_recipe("quickstart"), Path(output), seed=seed, command=command, resume=False
+    )
+    systems = ["generative", "kmeans", "bm25", "dense", "random"]
+    report = evaluate_checkpoint(output, data, "test", systems, command=command, seed=seed)
+    report |= {"seed": seed, "stages": trained["stages"], "seconds": time.perf_counter() - began}
+    retriever = GenRetriever.from_pretrained(str(output))
+    retriever.save_pretrained(output, report=report)
+    report["searches"] = [_example(retriever, query) for query in _EXAMPLES]
+    return report
+
+
+_EXAMPLES = ["join two paths", "parse a date string", "run a command in a subprocess"]
+
+
+def _example(retriever: GenRetriever, query: str) -> dict[str, Any]:
+    hits = [
+        {"id": hit.id, "score": hit.score, "docid": list(hit.docid), "title": hit.document["title"]}
+        for hit in retriever.search(query, k=3)
+    ]
+    return {"query": query, "hits": hits}
+
+
+def _run_folder(output: Path, resume: bool) -> Path:
+    """Where checkpoints of the run lie until the checkpoint is published."""
+    work = output.with_name(output.name + ".run")
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    elif not work.is_dir():
+        raise CheckpointError(f"{work} does not exist: there is no interrupted run to resume.")
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+def _arguments(folder: Path, seed: int) -> GenRetTrainingArguments:
+    return GenRetTrainingArguments(
+        output_dir=str(folder),
+        seed=seed,
+        save_strategy="steps",
+        save_steps=500,
+        save_total_limit=1,
+        logging_steps=50,
+        report_to=[],
+        use_cpu=not torch.cuda.is_available(),
+        dev_queries=_DEV_QUERIES,
+    )
+
+
+def _choose_beam_weight(start: Start, recipe: Recipe) -> None:
+    """Dev chooses how much the beam's log-probability counts beside the ranker's score."""
+    if start.dev is None:
+        return
+    dev = start.dev.take(range(min(len(start.dev), _DEV_QUERIES)))
+    results = {}
+    for weight in recipe.search.beam_weights:
+        start.model.config.beam_weight = float(weight)
+        run = search_dataset(
+            start.model, start.tokenizer, dev, k=10, exclude_history=start.data.exclude_history
+        )
+        results[float(weight)] = float(np.nanmean(per_query(run, dev, (10,))["ndcg@10"]))
+    start.model.config.beam_weight = max(results, key=lambda weight: (results[weight], -weight))
+
+
+def _facts(data: RetrievalData, start: Start) -> dict[str, Any]:
+    """What training saw, with the condition of URI's Theorem 1 for its pairs."""
+    pairs, queries = len(start.data.pair_query), len(start.data.train)
+    facts: dict[str, Any] = {
+        "queries": queries,
+        "pairs": pairs,
+        "own_queries": len(data.splits.get("train", ())),
+        "beam_weight": start.model.config.beam_weight,
+        "beams": start.model.config.search_beams,
+        "codebook_sizes": start.model.config.codebook_sizes,
+    }
+    facts["theorem_1"] = theorem1_report(
+        pairs, queries, len(data.documents), max(start.model.config.codebook_sizes),
+        levels=start.model.config.num_levels,
+    )
+    return facts
+
+
+def _publish(
+    start: Start,
+    data: RetrievalData,
+    output: Path,
+    work: Path,
+    report: dict[str, Any],
+    *,
+    exclude_history: bool,
+) -> None:
+    """Save the checkpoint with its controls, then drop the run's folder."""
+    retriever = GenRetriever(start.model, start.tokenizer, data.documents)
+    facts = {
+        "seed": report["seed"],
+        "data": report["data"],
+        "command": report["command"],
+        "exclude_history": exclude_history,
+    }
+    retriever.save_pretrained(output, extra_manifest=facts)
+    target = output / FOLDER
+    shutil.rmtree(target, ignore_errors=True)
+    if (work / FOLDER).is_dir():
+        shutil.copytree(work / FOLDER, target)
+    training = {key: report[key] for key in ("recipe", "stages", "training", "seconds")}
+    (output / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _command(
+    verb: str, data: str | Path, recipe: str, settings: Sequence[str], seed: int
+) -> str:
+    """The command as a report states it, DATA and ENCODER in place of paths."""
+    line = ["hf-genret", verb, str(data), "--recipe", recipe, "--seed", str(seed)]
+    replacements = {str(data): "DATA"}
+    for setting in settings:
+        line += ["--set", setting]
+        key, _, value = setting.partition("=")
+        if key == "encoder" and value not in ("bag", "items"):
+            replacements[value] = "ENCODER"
+    return scrub_command(line, replacements)

@@ -1,0 +1,249 @@
+"""Every system of a report, on one split of one data set."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hf_genret.data import Queries, RetrievalData
+from hf_genret.dataset_search import search_dataset
+from hf_genret.encoding import ItemSource, QuerySource, pooled_vectors
+from hf_genret.errors import ConfigError, DataError, MissingExtraError
+from hf_genret.evaluation import (
+    Run,
+    ape_report,
+    bm25_run,
+    dense_run,
+    docid_report,
+    evaluate_run,
+    random_run,
+)
+from hf_genret.evaluation.interactions import cooccurrence_run, popularity_run
+from hf_genret.modeling import GenRetModel
+from hf_genret.retriever import GenRetriever
+from hf_genret.training.controls import FOLDER, load_control
+
+DEPTH = 100
+UNTRAINED_FILE = "untrained_encoder.safetensors"
+
+
+class Bench:
+    """A checkpoint and a split; makes the run of each system by name.
+
+    Args:
+        retriever: The checkpoint.
+        folder: Where its controls lie; None when it has none.
+        data: The data, rows in the checkpoint's order (`aligned`).
+        split: Which queries.
+        exclude_history: Whether a history's items are left out of its results.
+        seed: Of the random ranking and the intervals.
+    """
+
+    def __init__(
+        self,
+        retriever: GenRetriever,
+        folder: Path | None,
+        data: RetrievalData,
+        split: str,
+        *,
+        exclude_history: bool,
+        seed: int = 0,
+    ) -> None:
+        self.retriever, self.folder, self.data = retriever, folder, data
+        self.queries: Queries = data.split(split)
+        self.exclude, self.seed = exclude_history, seed
+        self._makers: dict[str, Callable[[], Run]] = {
+            "generative": lambda: self._search(retriever.model, "generative"),
+            "kmeans": lambda: self._control("kmeans"),
+            "rq": lambda: self._control("rq"),
+            "dense": lambda: self._dense(retriever.model, "dense"),
+            "dense_untrained": lambda: self._dense(self._untrained(), "dense_untrained"),
+            "bm25": lambda: bm25_run(data.documents, self.queries, depth=DEPTH),
+            "cooccurrence": lambda: cooccurrence_run(
+                data, self.queries, depth=DEPTH, exclude_history=self.exclude
+            ),
+            "popularity": lambda: popularity_run(
+                data, self.queries, depth=DEPTH, exclude_history=self.exclude
+            ),
+            "random": lambda: random_run(
+                len(data.documents), self.queries, DEPTH, seed, exclude_history=self.exclude
+            ),
+        }
+
+    def available(self) -> list[str]:
+        """Systems that make sense for this data and that the checkpoint holds."""
+        names = ["generative"]
+        names += [ids for ids in ("kmeans", "rq") if self._has(f"{ids}.safetensors")]
+        names.append("dense")
+        if self.queries.texts is not None:
+            names += ["dense_untrained", "bm25"]
+        if self.queries.histories is not None and "train" in self.data.splits:
+            names += ["cooccurrence", "popularity"]
+        return [*names, "random"]
+
+    def evaluate(self, name: str) -> dict[str, Any]:
+        """One system's entry of a report.
+
+        Raises:
+            ConfigError: When the system is unknown.
+            MissingExtraError: When it needs an extra that is not installed.
+        """
+        if name not in self._makers:
+            raise ConfigError(f"Unknown system '{name}'; known: {', '.join(self._makers)}.")
+        run = self._makers[name]()
+        return evaluate_run(
+            run,
+            self.queries,
+            num_documents=len(self.data.documents),
+            seen_rows=self.data.seen_rows if "train" in self.data.splits else None,
+            seed=self.seed,
+        )
+
+    def evaluate_all(self, names: list[str] | None) -> dict[str, dict[str, Any]]:
+        """All wished systems; without a wish those available, a missing extra leaves its row out."""
+        out = {}
+        for name in names or self.available():
+            try:
+                out[name] = self.evaluate(name)
+            except MissingExtraError:
+                if names is not None:
+                    raise
+        return out
+
+    def index_facts(self, pools: dict[str, float | None]) -> dict[str, Any]:
+        """Docid quality of the checkpoint and its controls: use of codes, buckets, APE."""
+        models = {"generative": self.retriever.model}
+        for ids in ("kmeans", "rq"):
+            if self._has(f"{ids}.safetensors"):
+                models[ids] = self._load(ids)
+        relevant = interactions(self.data)
+        out = {}
+        for name, model in models.items():
+            codes = row_codes(model)
+            sizes = model.config.codebook_sizes
+            out[name] = {
+                **docid_report(codes, sizes),
+                "ape": ape_report(codes, relevant, sizes, pool=pools.get(name), seed=self.seed),
+            }
+        return out
+
+    def _has(self, file: str) -> bool:
+        return self.folder is not None and (self.folder / FOLDER / file).is_file()
+
+    def _load(self, ids: str) -> GenRetModel:
+        if self.folder is None:
+            raise ConfigError("This checkpoint has no folder of controls.")
+        return load_control(self.retriever.model, self.folder, ids)
+
+    def _control(self, ids: str) -> Run:
+        return self._search(self._load(ids), ids)
+
+    def _search(self, model: GenRetModel, name: str) -> Run:
+        return search_dataset(
+            model,
+            self.retriever.processing_class,
+            self.queries,
+            k=DEPTH,
+            exclude_history=self.exclude,
+            name=name,
+        )
+
+    def _dense(self, model: GenRetModel, name: str) -> Run:
+        tokenizer = self.retriever.processing_class
+        queries = pooled_vectors(model, QuerySource(model, self.queries, tokenizer))
+        return dense_run(
+            name,
+            queries.numpy(),
+            model.vectors.float().numpy(),
+            self.queries,
+            depth=DEPTH,
+            exclude_history=self.exclude,
+        )
+
+    def _untrained(self) -> GenRetModel:
+        """The model as it was before training: the start's encoder, no adapters."""
+        model = copy.deepcopy(self.retriever.model)
+        model.encoder.query_adapter = model.encoder.item_adapter = None
+        if self._has(UNTRAINED_FILE) and self.folder is not None:
+            encoder: nn.Module = model.encoder.query
+            encoder.load_state_dict(load_file(self.folder / FOLDER / UNTRAINED_FILE))
+        elif self.retriever.model.encoder.item_adapter is None:
+            return model  # a frozen encoder: the items' vectors are still right
+        documents = self.data.documents
+        items = ItemSource(model, documents, self.retriever.processing_class)
+        model.set_vectors(pooled_vectors(model, items))
+        return model
+
+
+def row_codes(model: GenRetModel) -> np.ndarray:
+    """The id of each document row, [N, L] (the first one of a document with several)."""
+    codes = np.zeros((model.config.num_documents, model.config.num_levels), dtype=np.int64)
+    codes[model.index.rows.flip(0).cpu().numpy()] = model.index.paths.flip(0).cpu().numpy()
+    return codes
+
+
+def interactions(data: RetrievalData) -> list[dict[int, float]]:
+    """What APE is measured on: a user's training items, or the relevant documents of a query."""
+    train = data.splits.get("train")
+    if train is None or not len(train):
+        return [gains for queries in data.splits.values() for gains in queries.relevant]
+    if train.users is None:
+        return train.relevant
+    users: dict[int, dict[int, float]] = {}
+    histories = train.histories or [np.empty(0, dtype=np.int64)] * len(train)
+    for user, gains, history in zip(train.users.tolist(), train.relevant, histories, strict=True):
+        mine = users.setdefault(user, {})
+        mine.update(gains)
+        mine.update(dict.fromkeys(history.tolist(), 1.0))
+    return list(users.values())
+
+
+def aligned(data: RetrievalData, ids: list[str]) -> RetrievalData:
+    """The data with rows in the order of `ids`, the checkpoint's documents.
+
+    Raises:
+        DataError: When the data holds documents that the checkpoint lacks, or lacks some.
+    """
+    if data.documents.ids == ids:
+        return data
+    row_of = {name: row for row, name in enumerate(data.documents.ids)}
+    missing = [name for name in ids if name not in row_of]
+    if missing or len(ids) != len(data.documents):
+        raise DataError(
+            f"{data.name} holds {len(data.documents)} documents and the checkpoint {len(ids)}, "
+            "not the same ones; index this corpus first (hf-genret index)."
+        )
+    order = np.asarray([row_of[name] for name in ids])
+    back = np.empty(len(order), dtype=np.int64)
+    back[order] = np.arange(len(order))
+    splits = {name: _renumbered(queries, back) for name, queries in data.splits.items()}
+    return RetrievalData(
+        data.name, data.fingerprint, data.documents.take(order), splits, data.num_users, data.notes
+    )
+
+
+def _renumbered(queries: Queries, back: np.ndarray) -> Queries:
+    relevant = [{int(back[row]): gain for row, gain in gains.items()} for gains in queries.relevant]
+    histories = queries.histories
+    return Queries(
+        queries.ids,
+        relevant,
+        queries.texts,
+        None if histories is None else [back[history] for history in histories],
+        queries.users,
+    )
+
+
+def save_untrained(model: GenRetModel, folder: Path) -> None:
+    """Keep the encoder as it is before training, for the row `dense_untrained`."""
+    place = folder / FOLDER
+    place.mkdir(parents=True, exist_ok=True)
+    state = {name: value.clone() for name, value in model.encoder.query.state_dict().items()}
+    save_file(state, place / UNTRAINED_FILE)
+
