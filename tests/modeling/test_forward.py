@@ -143,3 +143,11 @@ def test_rooms_are_imported_under_one_name():
     """A second copy of the classes, as top-level `modeling`, is refused."""
     with pytest.raises(ImportError, match=r"hf_genret\.modeling"):
         __import__("modeling")
+
+
+def test_the_encoder_is_where_transformers_looks(make_model, text):
+    """get_encoder() gives what encodes queries."""
+    model = make_model()
+    with torch.no_grad():
+        wanted = model.encode_query(**text).pooler_output
+        assert torch.equal(model.get_encoder()(**text).pooler_output, wanted)
