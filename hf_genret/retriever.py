@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -15,34 +14,28 @@ from transformers import PreTrainedTokenizerBase
 from hf_genret import checkpoints
 from hf_genret.data.schema import Documents, Queries
 from hf_genret.documents import DocumentStore, as_documents, data_facts
-from hf_genret.encoding import ItemSource, QuerySource, encode, pad_histories, pooled_vectors
+from hf_genret.encoding import ItemSource, pooled_vectors
 from hf_genret.errors import ConfigError, DataError
+from hf_genret.hits import (
+    BATCH,
+    Hit,
+    Limits,
+    Only,
+    allowed_rows,
+    check_texts,
+    find_hits,
+    rows_of,
+    unjudged,
+)
 from hf_genret.indexing.capacity import Method
 from hf_genret.manifest import check_manifest, read_manifest
-from hf_genret.modeling import EncoderOutput, GenRetModel, SearchOutput
+from hf_genret.modeling import GenRetModel
 
 if TYPE_CHECKING:
     from hf_genret.evaluation import Run
 
-Only = Iterable[str] | Callable[[dict[str, Any]], bool]
-_BATCH = 64  # queries searched at once
 
-
-@dataclass(frozen=True)
-class Hit:
-    """One document found.
-
-    Attributes:
-        id: The document's id.
-        score: Ranker and beam together; higher is better, comparable within one query.
-        docid: The learned id through which it was found, one code a level.
-        document: `id`, `title`, `text` and the extra columns.
-    """
-
-    id: str
-    score: float
-    docid: tuple[int, ...]
-    document: dict[str, Any]
+__all__ = ["GenRetriever", "Hit"]
 
 
 class GenRetriever:
@@ -226,15 +219,16 @@ class GenRetriever:
         """
         single = isinstance(query, str)
         texts = [query] if isinstance(query, str) else list(query)
-        for number, text in enumerate(texts):
-            _check_text(text, number)
+        check_texts(texts)
         if self.model.encoder.query is None:
             raise DataError("this model reads histories, not text; use recommend(history=...).")
-        histories = None if history is None else self._rows([history] if single else history)  # type: ignore[list-item]
+        histories = None
+        if history is not None:
+            histories = rows_of(self.documents, [history] if single else history)
         if histories is not None and len(histories) != len(texts):
             raise DataError(f"found {len(histories)} histories for {len(texts)} queries.")
-        queries = _queries(len(texts), texts=texts, histories=histories)
-        hits = self._hits(queries, k, num_beams, self._allowed(only), exclude=False)
+        limits = Limits(k, num_beams, allowed_rows(self.documents, only))
+        hits = find_hits(self, unjudged(len(texts), texts, histories), limits)
         return hits[0] if single else hits
 
     def recommend(
@@ -267,14 +261,14 @@ class GenRetriever:
         if self.model.encoder.history is None:
             raise DataError("this model reads text, not histories; use search(query).")
         single = all(isinstance(item, str) for item in history) and not isinstance(history, str)
-        histories = self._rows([history] if single else history)  # type: ignore[list-item]
+        histories = rows_of(self.documents, [history] if single else history)
         users = None if user is None else np.atleast_1d(np.asarray(user, dtype=np.int64))
         if users is None and any(len(rows) == 0 for rows in histories):
             raise DataError("a history is empty; at least one item was expected.")
         if users is not None and (len(users) != len(histories) or users.min(initial=0) < 0):
             raise DataError(f"expected {len(histories)} user numbers from 0, found {user}.")
-        queries = _queries(len(histories), histories=histories, users=users)
-        hits = self._hits(queries, k, num_beams, self._allowed(only), exclude=exclude_history)
+        limits = Limits(k, num_beams, allowed_rows(self.documents, only), exclude_history)
+        hits = find_hits(self, unjudged(len(histories), None, histories, users), limits)
         return hits[0] if single else hits
 
     def search_dataset(
@@ -283,7 +277,7 @@ class GenRetriever:
         k: int = 100,
         num_beams: int | None = None,
         exclude_history: bool = False,
-        batch_size: int = _BATCH,
+        batch_size: int = BATCH,
     ) -> Run:
         """Search a whole split, for evaluation; see `hf_genret.dataset_search.search_dataset`."""
         from hf_genret.dataset_search import search_dataset
@@ -297,88 +291,6 @@ class GenRetriever:
             exclude_history=exclude_history,
             batch_size=batch_size,
         )
-
-    def _hits(
-        self,
-        queries: Queries,
-        k: int,
-        num_beams: int | None,
-        allowed: torch.Tensor | None,
-        *,
-        exclude: bool,
-    ) -> list[list[Hit]]:
-        """Hits of every query, in order."""
-        if len(queries) == 0:
-            return []
-        if k < 1 or (num_beams is not None and num_beams < 1):
-            raise DataError(f"k and num_beams must be positive, found {k} and {num_beams}.")
-        if len(self.model.index) == 0:
-            raise DataError("nothing is indexed yet; use index(documents).")
-        source = QuerySource(self.model, queries, self.processing_class)
-        hits: list[list[Hit]] = [[] for _ in range(len(queries))]
-        for numbers, encoded in encode(
-            self.model, source, batch_size=_BATCH, description="Searching"
-        ):
-            left_out = None
-            if exclude and queries.histories is not None:
-                left_out = pad_histories([queries.histories[i] for i in numbers])
-            found = self._search(encoded, k, num_beams, left_out, allowed)
-            for place, number in enumerate(numbers):
-                hits[number] = self._as_hits(found, place)
-        return hits
-
-    def _search(
-        self,
-        encoded: EncoderOutput,
-        k: int,
-        num_beams: int | None,
-        left_out: torch.Tensor | None,
-        allowed: torch.Tensor | None,
-    ) -> SearchOutput:
-        """One batch; the beam is doubled while it is free to choose and brings fewer than k."""
-        leaves = self.model.index.num_nodes[-1]
-        beams = min(num_beams or self.model.config.search_beams, leaves)
-        while True:
-            found = self.model.search(
-                k=k, num_beams=beams, exclude=left_out, allowed=allowed, encoder_outputs=encoded
-            )
-            filled = found.rows.shape[1] == k and bool((found.rows >= 0).all())
-            if filled or num_beams is not None or beams >= leaves:
-                return found
-            beams = min(2 * beams, leaves)
-
-    def _as_hits(self, found: SearchOutput, place: int) -> list[Hit]:
-        rows, scores = found.rows[place].tolist(), found.scores[place].tolist()
-        codes = found.codes[place].tolist()
-        return [
-            Hit((document := self.documents[row])["id"], score, tuple(docid), document)
-            for row, score, docid in zip(rows, scores, codes, strict=True)
-            if row >= 0
-        ]
-
-    def _rows(self, histories: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """Ids of histories as document rows."""
-        if isinstance(histories, str) or any(isinstance(ids, str) for ids in histories):
-            raise DataError("a history is a list of ids, found a text.")
-        return [
-            np.asarray([self.documents.row_of(one) for one in ids], dtype=np.int64)
-            for ids in histories
-        ]
-
-    def _allowed(self, only: Only | None) -> torch.Tensor | None:
-        """`only` as a mask over document rows."""
-        if only is None:
-            return None
-        if isinstance(only, str):
-            raise DataError("only= wants a list of ids or a function, found a text.")
-        if callable(only):
-            allowed = torch.tensor([bool(only(document)) for document in self.documents])
-        else:
-            allowed = torch.zeros(len(self.documents), dtype=torch.bool)
-            allowed[[self.documents.row_of(identifier) for identifier in only]] = True
-        if not bool(allowed.any()):
-            raise DataError("only= leaves no document that could be found.")
-        return allowed
 
     # ---- the index ------------------------------------------------------------------------
 
@@ -423,20 +335,3 @@ class GenRetriever:
         from hf_genret.description import describe_index
 
         return describe_index(self.model)
-
-
-def _check_text(text: object, number: int) -> None:
-    if not isinstance(text, str):
-        raise DataError(f"query {number + 1} should be a text, found {type(text).__name__}.")
-    if not text.strip():
-        raise DataError(f"query {number + 1} is empty; some text was expected.")
-
-
-def _queries(
-    count: int,
-    texts: list[str] | None = None,
-    histories: list[np.ndarray] | None = None,
-    users: np.ndarray | None = None,
-) -> Queries:
-    """Queries without ids and judgments."""
-    return Queries([""] * count, [{} for _ in range(count)], texts, histories, users)
