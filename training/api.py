@@ -23,10 +23,10 @@ from hf_genret.training.arguments import GenRetTrainingArguments
 from hf_genret.training.build import Start, build
 from hf_genret.training.controls import FOLDER, save_control, train_control
 from hf_genret.training.genret_trainer import GenRetTrainer
+from hf_genret.training.lora import merge_lora
 from hf_genret.training.recipes import Recipe, load_recipe
 from hf_genret.training.systems import Bench, aligned, save_untrained
 
-_DEV_QUERIES = 1000
 
 
 def train(
@@ -80,6 +80,7 @@ def train_on(
     )
     trainer.train(resume_from_checkpoint=True)
     model = start.model
+    merge_lora(model)
     model.set_index(trainer.run.codes, vectors=pooled_vectors(model, start.data.items))
     _choose_beam_weight(start, recipe)
     for ids in recipe.controls:
@@ -189,7 +190,6 @@ def _arguments(folder: Path, seed: int) -> GenRetTrainingArguments:
         logging_steps=50,
         report_to=[],
         use_cpu=not torch.cuda.is_available(),
-        dev_queries=_DEV_QUERIES,
     )
 
 
@@ -197,7 +197,7 @@ def _choose_beam_weight(start: Start, recipe: Recipe) -> None:
     """Dev chooses how much the beam's log-probability counts beside the ranker's score."""
     if start.dev is None:
         return
-    dev = start.dev.take(range(min(len(start.dev), _DEV_QUERIES)))
+    dev = start.dev
     results = {}
     for weight in recipe.search.beam_weights:
         start.model.config.beam_weight = float(weight)

@@ -15,12 +15,10 @@ class GenRetTrainingArguments(TrainingArguments):
     the values given here.
 
     Attributes:
-        dev_queries: At most so many dev queries are searched in an evaluation.
         search_beams: Leaves that an evaluation visits; 0 takes the model's own number.
         save_stages: Whether a checkpoint is written at every stage border, to resume from.
     """
 
-    dev_queries: int = field(default=1000, metadata={"help": "Dev queries an evaluation."})
     search_beams: int = field(default=0, metadata={"help": "Leaves an evaluation visits."})
     save_stages: bool = field(default=True, metadata={"help": "Save at every stage border."})
 

@@ -16,8 +16,9 @@ from hf_genret.errors import ConfigError, DataError
 from hf_genret.modeling import GenRetConfig, GenRetModel
 from hf_genret.training.bag import BagStart, bag_start, train_tokenizer
 from hf_genret.training.batches import TrainingData
+from hf_genret.training.lora import add_lora
 from hf_genret.training.recipes import Recipe
-from hf_genret.training.text_encoder import TextBackbone, load_backbone
+from hf_genret.training.text_encoder import load_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Start:
         model: Fresh decoder and heads on an encoder that may be pretrained.
         tokenizer: None when nothing is read as text.
         data: Training pairs and dev queries.
-        dev: The dev queries.
+        dev: The dev queries that training looks at.
     """
 
     model: GenRetModel
@@ -58,6 +59,9 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
     train, dev = training_queries(recipe, data, seed)
     model, tokenizer = builders[recipe.task](recipe, data, train, seed)
     items = ItemSource(model, data.documents, tokenizer)
+    if dev is not None:
+        rng = np.random.default_rng(seed)
+        dev = dev.take(np.sort(rng.permutation(len(dev))[: recipe.queries.dev_limit]))
     pair_query, pair_row = train.pairs()
     training = TrainingData(
         items=items,
@@ -127,11 +131,11 @@ def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:
 
 
 def _config(recipe: Recipe, documents: int, **encoders: Any) -> GenRetConfig:
-    settings = dict(recipe.model)
-    sizes = settings.pop("codebook_sizes", None) or codebook_sizes(recipe, documents)
-    settings.setdefault("search_beams", search_beams(recipe, list(sizes), documents))
+    sizes = codebook_sizes(recipe, documents)
+    beams = search_beams(recipe, sizes, documents)
+    settings = {"search_beams": beams, **encoders, **recipe.model, "codebook_sizes": sizes}
     try:
-        return GenRetConfig(codebook_sizes=list(sizes), **settings, **encoders)
+        return GenRetConfig(**settings)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -159,15 +163,13 @@ def _build_text(
         max_document_length=min(recipe.text.max_document_length, backbone.max_length),
     )
     model = GenRetModel(config)
-    _give_backbone(model, backbone)
-    if recipe.text.freeze:
+    model.encoder.query.backbone = backbone.model
+    if recipe.lora.r:
+        add_lora(model, recipe.lora)
+    elif recipe.text.freeze:
         for stage in recipe.stages:
             stage.train = [part for part in stage.train if part != "encoder"]
     return model, backbone.tokenizer
-
-
-def _give_backbone(model: GenRetModel, backbone: TextBackbone) -> None:
-    model.encoder.query.backbone = backbone.model
 
 
 def _build_bag(
@@ -175,7 +177,9 @@ def _build_bag(
 ) -> tuple[GenRetModel, PreTrainedTokenizerBase]:
     texts = data.documents.full_texts()
     tokenizer = train_tokenizer(texts, vocab_size=recipe.bag.vocab_size, seed=seed)
-    start, lengths = _start_of(tokenizer, texts, recipe.bag.dim, recipe, seed)
+    limit = recipe.text.max_document_length
+    ids = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+    start = _bag(ids, len(tokenizer), recipe.bag.dim, seed)
     config = _config(
         recipe,
         len(data.documents),
@@ -183,7 +187,9 @@ def _build_bag(
             "type": "bag",
             "vocab_size": len(tokenizer),
             "dim": start.embedding.shape[1],
-            "average_length": float(np.mean(lengths)),
+            "average_length": start.average_length,
+            "k1": start.k1,
+            "b": start.b,
         },
         vector_dim=start.embedding.shape[1],
         normalize=True,
@@ -197,14 +203,9 @@ def _build_bag(
     return model, tokenizer
 
 
-def _start_of(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], dim: int, recipe: Recipe, seed: int
-) -> tuple[BagStart, list[int]]:
-    limit = recipe.text.max_document_length
-    ids = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
-    dim = min(dim, len(texts) - 1, len(tokenizer) - 1)
-    start = bag_start(ids, vocab_size=len(tokenizer), dim=dim, seed=seed)
-    return start, [max(1, len(part)) for part in ids]
+def _bag(ids: list[list[int]], vocabulary: int, dim: int, seed: int) -> BagStart:
+    """The decomposition of a corpus, no wider than the corpus allows."""
+    return bag_start(ids, vocab_size=vocabulary, dim=min(dim, len(ids) - 1, vocabulary - 1), seed=seed)
 
 
 def _build_items(
@@ -250,13 +251,12 @@ def text_features(data: RetrievalData, dim: int, seed: int) -> np.ndarray:
     texts = data.documents.full_texts()
     tokenizer = train_tokenizer(texts, vocab_size=8000, seed=seed)
     ids = tokenizer(texts, truncation=True, max_length=128)["input_ids"]
-    dim = min(dim, len(texts) - 1, len(tokenizer) - 1)
-    start = bag_start(ids, vocab_size=len(tokenizer), dim=dim, seed=seed)
-    out = np.zeros((len(texts), dim), dtype=np.float32)
+    start = _bag(ids, len(tokenizer), dim, seed)
+    out = np.zeros((len(texts), start.embedding.shape[1]), dtype=np.float32)
     for row, tokens in enumerate(ids):
         unique = np.unique(np.asarray(tokens, dtype=np.int64))
         if len(unique):
             out[row] = (start.idf[unique, None] * start.embedding[unique]).sum(0)
     norm = np.linalg.norm(out, axis=1, keepdims=True)
     out /= np.maximum(norm, 1e-9)
-    return out * np.float32(np.sqrt(dim))
+    return out * np.float32(np.sqrt(out.shape[1]))

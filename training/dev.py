@@ -12,14 +12,13 @@ from hf_genret.training.batches import TrainingData
 
 
 def dev_metrics(
-    model: GenRetModel, data: TrainingData, *, limit: int, beams: int, search: bool
+    model: GenRetModel, data: TrainingData, *, beams: int, search: bool
 ) -> dict[str, float]:
     """How well the present weights do on dev.
 
     Args:
         model: With an index when `search` is set.
         data: Corpus and dev queries.
-        limit: At most so many queries, the first ones.
         beams: Leaves a query; 0 takes the model's own number.
         search: Also search under the ids: `recall` of the candidates and `pool`, their number.
 
@@ -36,22 +35,19 @@ def dev_metrics(
     if search:
         model.set_vectors(vectors)
     for numbers, encoded in encode(model, data.dev, batch_size=128):
-        keep = numbers < limit
-        relevant = [data.dev.queries.relevant[i] for i in numbers[keep]]
-        if not relevant:
-            continue
+        relevant = [data.dev.queries.relevant[i] for i in numbers]
         exclude = _exclusions(data, numbers) if data.exclude_history else None
         if search:
             found = model.search(
                 k=10, num_beams=beams or None, exclude=exclude, encoder_outputs=encoded
             )
-            ranked = found.rows[torch.from_numpy(keep)].cpu().numpy()
-            for rows, gain in zip(found.pool_rows[torch.from_numpy(keep)].tolist(), relevant, strict=True):
+            ranked = found.rows.cpu().numpy()
+            for rows, gain in zip(found.pool_rows.tolist(), relevant, strict=True):
                 pool = set(rows)
                 recalls.append(sum(row in pool for row in gain) / len(gain))
-            pools.extend(found.pool[torch.from_numpy(keep)].tolist())
+            pools.extend(found.pool.tolist())
         else:
-            ranked = _dense(encoded.pooler_output, vectors, exclude)[keep]
+            ranked = _dense(encoded.pooler_output, vectors, exclude)
         gains.extend(_ndcg(row, gain) for row, gain in zip(ranked, relevant, strict=True))
     metrics = {"ndcg@10": float(np.mean(gains))}
     if search:

@@ -293,7 +293,6 @@ class GenRetTrainer(Trainer):
         found = dev_metrics(
             self.model,
             self.data,
-            limit=self.run_args.dev_queries,
             beams=self.run_args.search_beams,
             search=self.stages[self.run.stage].objective == "cross_entropy",
         )
@@ -328,8 +327,12 @@ class _StageCallbacks:
 def freeze(model: nn.Module, train: list[str]) -> None:
     """Let only the named parts learn."""
     prefixes = tuple(prefix for part in train for prefix in PARTS[part])
+    lora = any("lora_" in name for name, _ in model.named_parameters())
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(prefixes))
+        learns = name.startswith(prefixes)
+        if lora and name.startswith("encoder.query."):
+            learns = learns and "lora_" in name  # the weights below stay as they are
+        parameter.requires_grad_(learns)
 
 
 def keep_frozen_still(model: nn.Module) -> None:

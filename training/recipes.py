@@ -16,6 +16,7 @@ import yaml
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import GenRetConfig
 from hf_genret.training.curriculum import Stage, stages_from
+from hf_genret.training.lora import LoraSettings
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 
@@ -91,6 +92,7 @@ class QuerySettings:
         pseudo: Queries made from each document; 0 for none.
         kinds: Which kinds are made.
         dev_share: Share of the documents whose pseudo-queries stand in for a dev split.
+        dev_limit: Dev queries that an evaluation during training searches at most.
     """
 
     use_train: bool = True
@@ -98,6 +100,7 @@ class QuerySettings:
     pseudo: int = 4
     kinds: list[str] = field(default_factory=lambda: ["title", "sentence", "span", "keywords"])
     dev_share: float = 0.05
+    dev_limit: int = 1000
 
 
 @dataclass
@@ -143,6 +146,7 @@ class Recipe:
     documents_per_leaf: float = 3.0
     model: dict[str, Any] = field(default_factory=dict)
     text: TextSettings = field(default_factory=TextSettings)
+    lora: LoraSettings = field(default_factory=LoraSettings)
     bag: BagSettings = field(default_factory=BagSettings)
     items: ItemSettings = field(default_factory=ItemSettings)
     queries: QuerySettings = field(default_factory=QuerySettings)
@@ -154,6 +158,7 @@ class Recipe:
 
 _SECTIONS: dict[str, type] = {
     "text": TextSettings,
+    "lora": LoraSettings,
     "bag": BagSettings,
     "items": ItemSettings,
     "queries": QuerySettings,
