@@ -195,13 +195,29 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
         path = Path(name)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         raise ConfigError(f"Unknown recipe '{name}'{_nearest(name, list_recipes())}.")
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    tree = _read(path)
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator:
             raise ConfigError(f"--set {setting}: key=value was expected.")
         _override(tree, key.strip(), yaml.safe_load(value))
     return _build(path.stem, tree)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A recipe's tree; what it does not say comes from its `base`, if it names one."""
+    try:
+        tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    whole = _read(FOLDER / f"{base}.yaml")
+    for key, value in tree.items():
+        both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = {**whole[key], **value} if both else value
+    return whole
 
 
 def _override(tree: dict[str, Any], key: str, value: Any) -> None:
