@@ -96,7 +96,7 @@ def bag_start(
     *,
     vocab_size: int,
     dim: int = 256,
-    k1: float = 1.2,
+    k1: float = 2.0,
     b: float = 0.75,
     seed: int = 0,
 ) -> BagStart:

@@ -171,9 +171,11 @@ class GenRetTrainer(Trainer):
         self.best = KeepBest(stage.keep_best, stage.patience) if stage.keep_best else None
         if self.best is not None and inside is not None:
             self.best.load(inside)
-        title = f"{self.run.stage + 1}/{len(self.stages)} {stage.name}"
-        callbacks = [StageProgress(title)] if not self.args.disable_tqdm else []
+        callbacks = [StageProgress(self._title())] if not self.args.disable_tqdm else []
         return _StageCallbacks(self, [*callbacks, *([self.best] if self.best else [])])
+
+    def _title(self) -> str:
+        return f"{self.run.stage + 1}/{len(self.stages)} {self.stages[self.run.stage].name}"
 
     # ---- checkpoints ----------------------------------------------------------------------
 
@@ -298,6 +300,7 @@ class GenRetTrainer(Trainer):
         )
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
+        logger.info("%s, step %d: %s", self._title(), self.state.global_step, found)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
