@@ -102,3 +102,15 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = exact_codes(cost)[0]
     monkeypatch.setattr(transport, "_CHUNK", 60)
     assert total(cost, exact_codes(cost)[0]) == pytest.approx(total(cost, whole), abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 4), (23, 4), (50, 7), (101, 6)])
+def test_any_prices_lead_to_the_optimum(n: int, k: int) -> None:
+    """From prices that are far off: emptied codes, and places above the floor change hands."""
+    for seed in range(6):
+        cost = random_cost(n, k, seed)
+        prices = np.random.default_rng(seed + 100).normal(0, 2, k)
+        codes = transport._Flow(cost, prices).solve()
+        loads = np.bincount(codes, minlength=k)
+        assert loads.min() == n // k and loads.max() == n // k + 1
+        assert total(cost, codes) == pytest.approx(best_by_slots(cost), abs=1e-5)
