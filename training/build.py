@@ -249,7 +249,7 @@ def _build_items(
 def text_features(data: RetrievalData, dim: int, seed: int) -> np.ndarray:
     """A vector of each item's text, float32 [N, dim]: a bag of subwords, reduced, unit variance."""
     texts = data.documents.full_texts()
-    tokenizer = train_tokenizer(texts, vocab_size=8000, seed=seed)
+    tokenizer = train_tokenizer(texts, seed=seed)
     ids = tokenizer(texts, truncation=True, max_length=128)["input_ids"]
     start = _bag(ids, len(tokenizer), dim, seed)
     out = np.zeros((len(texts), start.embedding.shape[1]), dtype=np.float32)

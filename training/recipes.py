@@ -53,7 +53,7 @@ class BagSettings:
         dim: Width of the vectors.
     """
 
-    vocab_size: int = 16_000
+    vocab_size: int = 3000
     dim: int = 256
 
 
@@ -205,18 +205,18 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A recipe's tree; what it does not say comes from its `base`, if it names one."""
+    """A recipe's tree: its `base`, what it says itself, then the changes below `set`."""
     try:
         tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    whole = _read(FOLDER / f"{base}.yaml")
+    base, changes = tree.pop("base", None), tree.pop("set", {})
+    whole = {} if base is None else _read(FOLDER / f"{base}.yaml")
     for key, value in tree.items():
         both = isinstance(value, dict) and isinstance(whole.get(key), dict)
         whole[key] = {**whole[key], **value} if both else value
+    for key, value in changes.items():
+        _override(whole, key, value)
     return whole
 
 
