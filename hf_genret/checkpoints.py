@@ -22,6 +22,7 @@ from hf_genret.manifest import (
     FIGURES,
     FOR_TRAINING,
     MANIFEST_FILE,
+    MEASURED,
     read_manifest,
     write_manifest,
 )
@@ -180,9 +181,7 @@ def load_tokenizer(folder: Path, model: GenRetModel) -> PreTrainedTokenizerBase 
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         raise CheckpointError(f"{folder}: expected tokenizer.json, found no such file.")
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True
-        )
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise CheckpointError(f"{folder}: the tokenizer cannot be read ({error}).") from error
     return tokenizer
@@ -242,14 +241,18 @@ def write_files(
     write_manifest(fresh, seed=facts.get("seed"), data=facts.get("data"), extra=rest)
 
 
-def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
+def write_folder(
+    folder: str | Path, write: Callable[[Path], None], source: Path | None = None
+) -> Path:
     """Put a checkpoint in the place of a folder, whole or not at all.
 
-    Files of the old folder that belonged to no checkpoint (training states, notes) stay.
+    Files of the old folder that belonged to no checkpoint (notes, states of a run) stay; what
+    was measured of it stays when it is saved where it was loaded from.
 
     Args:
         folder: Where the checkpoint goes.
         write: Fills the empty folder it is given.
+        source: Where this very checkpoint was loaded from.
 
     Returns:
         The folder as an absolute path.
@@ -263,7 +266,7 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
     try:
         with atomic_folder(path) as fresh:
             write(fresh)
-            _keep_others(path, fresh)
+            _keep_others(path, fresh, same=path == source)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         message = f"the checkpoint could not be saved ({reason}); what was there is untouched."
@@ -271,7 +274,7 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
     return path
 
 
-def _keep_others(old: Path, fresh: Path) -> None:
+def _keep_others(old: Path, fresh: Path, *, same: bool) -> None:
     """Link what the old folder holds beside its checkpoint into the new one."""
     if not old.is_dir():
         return
@@ -280,8 +283,8 @@ def _keep_others(old: Path, fresh: Path) -> None:
     except CheckpointError:
         listed = set()
     replaced = {name.split("/")[0] for name in listed} | {MANIFEST_FILE}
-    if (old / "config.json").is_file():
-        replaced.update(FIGURES)  # they speak of the old checkpoint
+    if (old / "config.json").is_file() and not same:
+        replaced.update(MEASURED)  # it speaks of the old checkpoint
     for entry in old.iterdir():
         stale = entry.name in replaced or ".safetensors" in entry.name
         if stale or (fresh / entry.name).exists():

@@ -22,6 +22,9 @@ FOR_TRAINING = ("training_args.bin", "optimizer*", "scheduler*", "*.pt", "*.pth"
 FIGURES = ("README.md", "report.json")
 """The card, and the report whose figures it shows."""
 
+MEASURED = (*FIGURES, "training.json", "baselines")
+"""What is known of one checkpoint and of no other."""
+
 FOR_PEOPLE = (*FIGURES, ".gitattributes")
 """What people and later evaluations may rewrite without making another checkpoint of it."""
 

@@ -129,7 +129,7 @@ class GenRetriever:
         """
         facts = {**self.facts, **(extra_manifest or {})}
         files = partial(checkpoints.write_files, retriever=self, facts=facts, report=report)
-        self.folder, self.facts = checkpoints.write_folder(folder, files), facts
+        self.folder, self.facts = checkpoints.write_folder(folder, files, self.folder), facts
 
     def push_to_hub(
         self,
