@@ -101,7 +101,7 @@ def search_table(
             hits = _search(retriever, query[:_LONGEST_QUERY], k)
     except (GenRetError, ValueError) as error:
         return [], html.escape(f"{error}")
-    said = f"{len(hits)} documents." if hits else "Nothing found."
+    said = f"{len(hits)} document{'s' * (len(hits) > 1)}." if hits else "Nothing found."
     if cut:
         said += f" Only the first {_LONGEST_QUERY:,} characters of the query were read."
     return [_row(hit) for hit in hits], said
@@ -140,7 +140,8 @@ def summary(retriever: GenRetriever) -> str:
 def example_queries(retriever: GenRetriever, count: int) -> list[str]:
     """First words of documents spread over the corpus, or ids for a model that reads histories."""
     total = len(retriever.documents)
-    rows = [total * i // count for i in range(min(count, total))] if count else []
+    count = min(count, total)
+    rows = [total * i // count for i in range(count)]
     if retriever.model.encoder.query is None:
         return [retriever.documents.id_of(row) for row in rows]
     words = []
