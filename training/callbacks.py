@@ -1,7 +1,8 @@
-"""Callbacks of a stage: the best weights so far, and one progress bar."""
+"""Callbacks of a stage: the best weights so far, the order of its batches, one progress bar."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from hf_genret.errors import ConfigError
 
 BEST_FILE = "best.safetensors"
 
@@ -30,6 +39,11 @@ class KeepBest(TrainerCallback):
         self.value, self.step, self.waited = float("-inf"), 0, 0
         self.weights: dict[str, Tensor] = {}
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience is over."""
+        return bool(self.patience) and self.waited >= self.patience
+
     def offer(self, model: nn.Module, value: float, step: int) -> None:
         """Look at a model and what dev said of it."""
         if value > self.value:
@@ -45,10 +59,20 @@ class KeepBest(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Compare, and end the stage when patience is over."""
+        """Compare, and end the stage when patience is over.
+
+        Raises:
+            ConfigError: When dev is not asked for this metric in this stage.
+        """
         del args
-        self.offer(kwargs["model"], kwargs["metrics"][f"eval_{self.metric}"], state.global_step)
-        if self.patience and self.waited >= self.patience:
+        metrics = {name.removeprefix("eval_"): value for name, value in kwargs["metrics"].items()}
+        if self.metric not in metrics:
+            raise ConfigError(
+                f"keep_best is '{self.metric}', which this stage does not measure; "
+                f"known: {', '.join(metrics)}."
+            )
+        self.offer(kwargs["model"], metrics[self.metric], state.global_step)
+        if self.exhausted:
             control.should_training_stop = True
 
     def restore(self, model: nn.Module) -> None:
@@ -75,6 +99,40 @@ class KeepBest(TrainerCallback):
             facts = file.metadata()
         self.value = float(facts["value"])
         self.step, self.waited = int(facts["step"]), int(facts["waited"])
+
+
+class StageRules(TrainerCallback):
+    """What holds in every stage, whatever transformers and accelerate make of it.
+
+    Args:
+        model: Keeps its special tokens: they are those of ids, and transformers would put those of
+            the tokenizer, which are words, in their place.
+        set_epoch: Chooses the order of an epoch's batches. accelerate wraps the sampler, twice in
+            a run of several processes that goes on inside an epoch, and then does not reach it.
+    """
+
+    def __init__(self, model: PreTrainedModel, set_epoch: Callable[[int], None]) -> None:
+        self.set_epoch = set_epoch
+        self.tokens = [
+            (config, name, getattr(config, name, None))
+            for config in (model.config, model.generation_config)
+            for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+        ]
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Put the special tokens back."""
+        del args, state, control, kwargs
+        for config, name, value in self.tokens:
+            setattr(config, name, value)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the sampler which epoch begins, or goes on."""
+        del args, control, kwargs
+        self.set_epoch(int(state.epoch or 0))
 
 
 class StageProgress(TrainerCallback):

@@ -88,6 +88,7 @@ class RunState:
         start_codes: [N, L] int64, the clusters that heads were started at, -1 where none.
         started: Whether the actions before stage `stage` have been done.
         log: One dictionary a finished stage.
+        first: What dev said before the first step of stage `stage`.
     """
 
     stage: int
@@ -95,6 +96,7 @@ class RunState:
     start_codes: Tensor
     started: bool = False
     log: list[dict[str, Any]] = field(default_factory=list)
+    first: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def fresh(cls, documents: int, levels: int) -> RunState:
@@ -106,7 +108,12 @@ class RunState:
         folder = Path(folder)
         codes = {"codes": self.codes.contiguous(), "start_codes": self.start_codes.contiguous()}
         save_file(codes, folder / CODES_FILE)
-        facts = {"stage": self.stage, "started": self.started, "log": self.log}
+        facts = {
+            "stage": self.stage,
+            "started": self.started,
+            "log": self.log,
+            "first": self.first,
+        }
         atomic_write_text(folder / STATE_FILE, json.dumps(facts, indent=1) + "\n")
 
     @classmethod
@@ -128,6 +135,7 @@ class RunState:
             tensors["start_codes"],
             bool(facts["started"]),
             list(facts["log"]),
+            dict(facts["first"]),
         )
 
 
@@ -148,5 +156,7 @@ def stages_from(settings: list[dict[str, Any]]) -> list[Stage]:
         try:
             stages.append(Stage(**entry))
         except TypeError as error:
-            raise ConfigError(f"Stage {number + 1} of the recipe is incomplete: {error}.") from error
+            raise ConfigError(
+                f"Stage {number + 1} of the recipe is incomplete: {error}."
+            ) from error
     return stages

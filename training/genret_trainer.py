@@ -13,18 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer, set_seed
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
+from transformers.trainer_utils import TrainOutput
 
 from hf_genret.encoding import backbone_vectors
-from hf_genret.errors import CheckpointError
+from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.arguments import GenRetTrainingArguments
-from hf_genret.training.batches import TrainingData, pair_loader
-from hf_genret.training.callbacks import KeepBest, StageProgress
+from hf_genret.training.batches import PairBatches, TrainingData, pair_loader
+from hf_genret.training.callbacks import KeepBest, StageProgress, StageRules
 from hf_genret.training.curriculum import PARTS, STATE_FILE, RunState, Stage
 from hf_genret.training.dev import dev_metrics
 from hf_genret.training.objectives import OBJECTIVES, Context, Objective
+from hf_genret.training.processes import main_says
 from hf_genret.training.stage_actions import Workshop, perform
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class GenRetTrainer(Trainer):
         self.run = RunState.fresh(len(data.items), model.config.num_levels)
         self.objective: Objective | None = None
         self.best: KeepBest | None = None
+        self._batches: PairBatches | None = None
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
 
     # ---- the curriculum -------------------------------------------------------------------
@@ -86,29 +88,47 @@ class GenRetTrainer(Trainer):
         """
         inside = self._resume(resume_from_checkpoint)
         output = TrainOutput(0, 0.0, {})
+        if self.run.stage == len(self.stages):
+            self._keep_frozen_vectors(self.stages[-1])  # nothing left to train, much to index
         while self.run.stage < len(self.stages):
             stage = self.stages[self.run.stage]
             set_seed(self.run_args.seed + 1009 * self.run.stage)
             self._begin(stage)
             with self._callbacks(stage, inside):
-                self.state.global_step = 0
-                first = self.evaluate() if self.best is not None and inside is None else {}
-                output = super().train(resume_from_checkpoint=inside, **kwargs)
-            self._end(stage, output, first)
+                output = self._run_stage(inside, **kwargs)
+            self._end(stage, output)
             inside = None
         return output
+
+    def _run_stage(self, inside: str | None, **kwargs: Any) -> TrainOutput:
+        """The steps of a stage that are still to be done."""
+        self.state.global_step, self.state.epoch = 0, 0
+        if inside is None:
+            self.run.first = self.evaluate() if self.best is not None else {}
+            return super().train(**kwargs)
+        state = TrainerState.load_from_json(str(Path(inside) / "trainer_state.json"))
+        exhausted = self.best is not None and self.best.exhausted
+        if state.global_step >= self.args.max_steps or exhausted:
+            self.state = state  # killed after the last step: another one would be too many
+            return TrainOutput(state.global_step, 0.0, {})
+        return super().train(resume_from_checkpoint=inside, **kwargs)
 
     def _begin(self, stage: Stage) -> None:
         """Freeze what the stage does not train, do its first actions, set its arguments."""
         self.args = self._stage_args(stage)
         self.optimizer, self.lr_scheduler = None, None
+        # Wrapped anew: DDP synchronises only what was trainable when it was made.
+        self.model_wrapped = self.accelerator.unwrap_model(
+            self.model_wrapped, keep_fp32_wrapper=False
+        )
         freeze(self.model, stage.train)
         self._keep_frozen_vectors(stage)
         if not self.run.started:
-            facts = perform(self._workshop(stage), stage.before)
+            facts = self._perform(stage, stage.before)
             self.run.started = True
             if facts:
                 logger.info("Before stage %s: %s", stage.name, facts)
+        self._check_codes(stage)
         context = Context(
             codes=self.run.codes,
             level=stage.level,
@@ -117,24 +137,45 @@ class GenRetTrainer(Trainer):
         )
         self.objective = OBJECTIVES[stage.objective](context, stage.options)
 
-    def _end(self, stage: Stage, output: TrainOutput, first: dict[str, float]) -> None:
+    def _end(self, stage: Stage, output: TrainOutput) -> None:
         """Put the best weights back, assign ids, and save the border."""
-        facts: dict[str, Any] = {"stage": stage.name, "steps": output.global_step, **first}
+        facts: dict[str, Any] = {"stage": stage.name, "steps": output.global_step, **self.run.first}
         if self.best is not None:
             self.best.restore(self.model)
             facts |= {"best_step": self.best.step, self.best.metric: self.best.value}
-        facts |= perform(self._workshop(stage), stage.after)
-        facts["history"] = [entry for entry in self.state.log_history if "train_runtime" not in entry]
+        facts |= self._perform(stage, stage.after)
+        facts["history"] = [
+            entry for entry in self.state.log_history if "train_runtime" not in entry
+        ]
         finished = Path(self.args.output_dir)
         self.run.log.append(facts)
-        self.run.stage, self.run.started = self.run.stage + 1, False
+        self.run.stage, self.run.started, self.run.first = self.run.stage + 1, False, {}
         if self.run_args.save_stages:
             self._save_border()
         if self.args.should_save:
             shutil.rmtree(finished, ignore_errors=True)
 
-    def _workshop(self, stage: Stage) -> Workshop:
-        return Workshop(self.model, self.data, self.run, stage, self.run_args.seed)
+    def _perform(self, stage: Stage, actions: dict[str, Any]) -> dict[str, Any]:
+        """Do actions; every process goes on with the ids that the main process found."""
+        shop = Workshop(self.model, self.data, self.run, stage, self.run_args.seed)
+        facts = perform(shop, actions)
+        if self.args.world_size > 1 and actions:
+            self.run.codes.copy_(main_says(self.run.codes))
+            self.run.start_codes.copy_(main_says(self.run.start_codes))
+            if self.run.codes.min() >= 0:
+                self.model.set_index(self.run.codes)
+        return facts
+
+    def _check_codes(self, stage: Stage) -> None:
+        """Refuse a stage that reads ids which nothing has given yet."""
+        needed = stage.level - 1 if stage.objective == "uri" else 0
+        if stage.objective == "cross_entropy":
+            needed = self.run.codes.shape[1]
+        if needed > 0 and self.run.codes[:, :needed].min() < 0:
+            raise ConfigError(
+                f"Stage '{stage.name}' reads the codes of {needed} levels, and no stage before it "
+                "gave them (before: {ids: kmeans}, or after: {assign: greedy} of an earlier stage)."
+            )
 
     def _stage_args(self, stage: Stage) -> GenRetTrainingArguments:
         """The run's arguments with the stage's values."""
@@ -147,7 +188,7 @@ class GenRetTrainer(Trainer):
         total = max(1, round(stage.epochs * steps / args.gradient_accumulation_steps))
         args.max_steps = min(total, stage.max_steps) if stage.max_steps else total
         args.warmup_steps = max(1, round(stage.warmup * args.max_steps))
-        if stage.keep_best is not None:
+        if stage.keep_best is not None and self.data.dev is not None:
             args.eval_strategy = "steps"
             args.eval_steps = max(1, -(-args.max_steps // stage.evaluations))
         args.logging_steps = min(args.logging_steps, max(1, args.max_steps // 10))
@@ -168,11 +209,21 @@ class GenRetTrainer(Trainer):
 
     def _callbacks(self, stage: Stage, inside: str | None) -> _StageCallbacks:
         """The stage's own callbacks, there for as long as it runs."""
-        self.best = KeepBest(stage.keep_best, stage.patience) if stage.keep_best else None
+        self.best = None
+        if stage.keep_best and self.data.dev is None:
+            logger.warning("No dev queries: stage %s keeps its last weights.", stage.name)
+        elif stage.keep_best:
+            self.best = KeepBest(stage.keep_best, stage.patience)
         if self.best is not None and inside is not None:
             self.best.load(inside)
-        callbacks = [StageProgress(self._title())] if not self.args.disable_tqdm else []
+        callbacks: list[Any] = [StageRules(self.model, self._set_epoch)]
+        callbacks += [StageProgress(self._title())] if not self.args.disable_tqdm else []
         return _StageCallbacks(self, [*callbacks, *([self.best] if self.best else [])])
+
+    def _set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch, however often accelerate wrapped the sampler."""
+        if self._batches is not None:
+            self._batches.set_epoch(epoch)
 
     def _title(self) -> str:
         return f"{self.run.stage + 1}/{len(self.stages)} {self.stages[self.run.stage].name}"
@@ -192,20 +243,32 @@ class GenRetTrainer(Trainer):
         self.model.save_pretrained(fresh)
         self.run.save(fresh)
         old = folder.with_name("border.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
+        if folder.exists():  # else a run was killed between the renames, and the old one is all
+            shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         fresh.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """transformers' checkpoint, the best weights, and last the state of the run."""
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            if self.best is not None:
-                self.best.save(folder)
-            self.run.save(folder)
+        """transformers' checkpoint, the best weights, and last the state of the run.
+
+        Older checkpoints go only when the new one is whole.
+        """
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        if not self.args.should_save:
+            return
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.best is not None:
+            self.best.save(folder)
+        self.run.save(folder)
+        kept = _whole_checkpoints(folder.parent)[: limit or None]
+        for other in folder.parent.glob("checkpoint-*"):
+            if other not in kept:
+                shutil.rmtree(other, ignore_errors=True)
 
     def _resume(self, wish: str | bool | None) -> str | None:
         """Load model and state; the folder to go on from when it lies inside a stage."""
@@ -226,14 +289,10 @@ class GenRetTrainer(Trainer):
     def _newest(self) -> Path | None:
         """The newest whole checkpoint: inside the last stage, or the last border."""
         root = Path(self.run_args.output_dir)
-        for number in reversed(range(len(self.stages))):
-            if self._folder(number).is_dir():
-                last = get_last_checkpoint(str(self._folder(number)))
-                while last is not None and not (Path(last) / STATE_FILE).is_file():
-                    shutil.rmtree(last)  # killed while it was written
-                    last = get_last_checkpoint(str(self._folder(number)))
-                if last is not None and RunState.load(last).stage >= self._border_stage():
-                    return Path(last)
+        for number in reversed(range(self._border_stage(), len(self.stages))):
+            whole = _whole_checkpoints(self._folder(number))
+            if whole:
+                return whole[0]
         return next((root / n for n in ("border", "border.old") if (root / n).is_dir()), None)
 
     def _border_stage(self) -> int:
@@ -254,6 +313,8 @@ class GenRetTrainer(Trainer):
             self.run_args.seed,
             self.run.stage,
         )
+        if isinstance(loader.batch_sampler, PairBatches):
+            self._batches = loader.batch_sampler
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
@@ -298,6 +359,7 @@ class GenRetTrainer(Trainer):
             beams=self.run_args.search_beams,
             search=self.stages[self.run.stage].objective == "cross_entropy",
         )
+        found = main_says(found)  # all processes have to stop and to keep the same
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
         logger.info("%s, step %d: %s", self._title(), self.state.global_step, found)
@@ -327,6 +389,12 @@ class _StageCallbacks:
             self.trainer.remove_callback(callback)
 
 
+def _whole_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a stage that hold the run's state, which is written last; newest first."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / STATE_FILE).is_file()]
+    return sorted(found, key=lambda path: -int(path.name.rpartition("-")[2]))
+
+
 def freeze(model: nn.Module, train: list[str]) -> None:
     """Let only the named parts learn."""
     prefixes = tuple(prefix for part in train for prefix in PARTS[part])
@@ -343,6 +411,3 @@ def keep_frozen_still(model: nn.Module) -> None:
     for encoder in (model.encoder.query, model.encoder.items, model.encoder.history):
         if encoder is not None and not any(p.requires_grad for p in encoder.parameters()):
             encoder.eval()
-
-
-
