@@ -119,8 +119,8 @@ class DocumentStore:
         if self._order is None:
             self._order = np.asarray(pc.sort_indices(self._ids))  # 8 bytes a document, no strings
         order = self._order
-        place = bisect_left(range(len(order)), identifier, key=lambda i: self.id_of(order[i]))
-        if place == len(order) or self.id_of(order[place]) != identifier:
+        place = bisect_left(range(len(order)), identifier, key=lambda i: self.id_of(int(order[i])))
+        if place == len(order) or self.id_of(int(order[place])) != identifier:
             raise DataError(f"the index holds no document with the id '{identifier}'.")
         return int(order[place])
 

@@ -231,9 +231,31 @@ class GenRetriever:
         hits = find_hits(self, unjudged(len(texts), texts, histories), limits)
         return hits[0] if single else hits
 
+    @overload
     def recommend(
         self,
-        history: Sequence[str] | Sequence[Sequence[str]],
+        history: list[str],
+        k: int = 10,
+        *,
+        exclude_history: bool = True,
+        user: int | None = None,
+        num_beams: int | None = None,
+        only: Only | None = None,
+    ) -> list[Hit]: ...
+    @overload
+    def recommend(
+        self,
+        history: list[list[str]],
+        k: int = 10,
+        *,
+        exclude_history: bool = True,
+        user: Sequence[int] | None = None,
+        num_beams: int | None = None,
+        only: Only | None = None,
+    ) -> list[list[Hit]]: ...
+    def recommend(
+        self,
+        history: list[str] | list[list[str]],
         k: int = 10,
         *,
         exclude_history: bool = True,
@@ -335,3 +357,9 @@ class GenRetriever:
         from hf_genret.description import describe_index
 
         return describe_index(self.model)
+
+    def plot(self, path: str | Path) -> None:
+        """Draw how code distributions moved in training; see `hf_genret.plotting`."""
+        from hf_genret.plotting import plot_distributions
+
+        plot_distributions(self.folder, path)

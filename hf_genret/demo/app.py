@@ -111,8 +111,7 @@ def _search(retriever: GenRetriever, query: str, k: int) -> list[Hit]:
     if retriever.model.encoder.query is not None:
         return retriever.search(query, k=k)
     history = [part.strip() for part in query.split(",") if part.strip()]
-    found: list[Any] = retriever.recommend(history, k=k)
-    return found
+    return retriever.recommend(history, k=k)
 
 
 def _row(hit: Hit) -> list[Any]:

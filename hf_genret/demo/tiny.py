@@ -13,6 +13,7 @@ from hf_genret.data.schema import Documents
 from hf_genret.encoding import ItemSource, pooled_vectors
 from hf_genret.indexing.codes import hierarchical_kmeans, node_centroids
 from hf_genret.modeling import GenRetConfig, GenRetModel
+from hf_genret.modeling.encoders_genret import BagEncoder
 from hf_genret.retriever import GenRetriever
 
 
@@ -79,6 +80,7 @@ def _start_words(model: GenRetModel, source: ItemSource, seed: int) -> None:
     """Random unit vectors for words, weighted by how few documents hold them."""
     assert source.tokens is not None
     encoder = model.encoder.query
+    assert isinstance(encoder, BagEncoder)
     table = torch.randn(
         encoder.embedding.weight.shape, generator=torch.Generator().manual_seed(seed)
     )
