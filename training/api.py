@@ -26,7 +26,7 @@ from hf_genret.training.genret_trainer import GenRetTrainer
 from hf_genret.training.lora import merge_lora
 from hf_genret.training.recipes import Recipe, load_recipe
 from hf_genret.training.systems import Bench, aligned, save_untrained
-
+from hf_genret.training.watch import recorded
 
 
 def train(
@@ -87,6 +87,7 @@ def train_on(
         stage = next(s for s in reversed(recipe.stages) if s.objective == "cross_entropy")
         control = train_control(model, ids, _arguments(work / f"control-{ids}", seed), start.data, stage)
         save_control(control, work, ids)
+    distributions = recorded(trainer.run.log, start.data, data.documents)
     report = make_report(
         data,
         "dev",
@@ -94,7 +95,12 @@ def train_on(
         seed,
         time.perf_counter() - began,
         {},
-        extra={"recipe": recipe.settings, "stages": trainer.run.log, "training": _facts(data, start)},
+        extra={
+            "recipe": recipe.settings,
+            "stages": trainer.run.log,
+            "training": _facts(data, start),
+            "distributions": distributions,
+        },
     )
     _publish(start, data, output, work, report, exclude_history=start.data.exclude_history)
     return report
@@ -248,7 +254,8 @@ def _publish(
     shutil.rmtree(target, ignore_errors=True)
     if (work / FOLDER).is_dir():
         shutil.copytree(work / FOLDER, target)
-    training = {key: report[key] for key in ("recipe", "stages", "training", "seconds")}
+    parts = ("recipe", "stages", "training", "seconds", "distributions")
+    training = {key: report[key] for key in parts}
     (output / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(work, ignore_errors=True)
 

@@ -27,6 +27,7 @@ from hf_genret.training.dev import dev_metrics
 from hf_genret.training.objectives import OBJECTIVES, Context, Objective
 from hf_genret.training.processes import main_says
 from hf_genret.training.stage_actions import Workshop, perform
+from hf_genret.training.watch import watched_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -341,11 +342,12 @@ class GenRetTrainer(Trainer):
         return (loss, terms) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the mean of each loss term since the last log."""
+        """Add the mean of each loss term since the last log, and a few token distributions."""
         if "loss" in logs:
             for name, values in self._terms.items():
                 logs[f"loss_{name}"] = round(float(torch.stack(values).mean()), 5)
             self._terms.clear()
+            logs.update(watched_tokens(self.model, self.data, self._objective))
         super().log(logs, *args, **kwargs)
 
     def evaluate(
