@@ -36,7 +36,8 @@ class Stage:
         level: Level that the objective trains, from 1; 0 means all.
         before: Actions before the first step, as `{"clusters": ...}` or `{"ids": "kmeans"}`.
         after: Actions after the last step, as `{"assign": "greedy"}` or `{"reassign": "exact"}`.
-        keep_best: Dev metric whose best weights (the start's included) are kept; None keeps the last.
+        keep_best: Dev metric whose best weights (the start's included) are kept; None keeps the
+            last.
         evaluations: Dev evaluations during the stage when `keep_best` is set.
         patience: Evaluations without gain after which the stage ends early; 0 for never.
         options: Settings of the objective.
@@ -65,8 +66,10 @@ class Stage:
             raise ConfigError(
                 f"Stage '{self.name}' trains {sorted(unknown)}; known parts: {', '.join(PARTS)}."
             )
-        if self.epochs <= 0 or self.batch_size < 1:
-            raise ConfigError(f"Stage '{self.name}' needs epochs > 0 and batch_size >= 1.")
+        if not 0 < self.epochs < float("inf") or self.batch_size < 1 or self.evaluations < 1:
+            raise ConfigError(
+                f"Stage '{self.name}' needs epochs > 0, batch_size >= 1 and evaluations >= 1."
+            )
 
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -143,20 +146,23 @@ def stages_from(settings: list[dict[str, Any]]) -> list[Stage]:
     """Stages from a recipe's list.
 
     Raises:
-        ConfigError: When a stage has an unknown field or lacks a needed one.
+        ConfigError: When a stage has an unknown field, lacks a needed one, or has the name of
+            another.
     """
-    known = {item.name for item in dataclasses.fields(Stage)}
-    stages = []
+    from hf_genret.training.checks import known, typed  # they check stages
+
+    if not isinstance(settings, list) or not all(isinstance(entry, dict) for entry in settings):
+        raise ConfigError("stages is no list of stages, each with settings by name.")
+    fields = [item.name for item in dataclasses.fields(Stage)]
+    stages: list[Stage] = []
     for number, entry in enumerate(settings):
-        unknown = sorted(set(entry) - known)
-        if unknown:
-            raise ConfigError(
-                f"Stage {number + 1} has unknown settings {unknown}; known: {', '.join(sorted(known))}."
-            )
-        try:
-            stages.append(Stage(**entry))
-        except TypeError as error:
-            raise ConfigError(
-                f"Stage {number + 1} of the recipe is incomplete: {error}."
-            ) from error
+        name = str(entry.get("name", number + 1))
+        for key in entry:
+            known(key, fields, f"setting of stage '{name}'")
+        lacking = [key for key in ("name", "objective", "train") if key not in entry]
+        if lacking:
+            raise ConfigError(f"Stage '{name}' lacks {', '.join(lacking)}.")
+        if name in [stage.name for stage in stages]:
+            raise ConfigError(f"Two stages are called '{name}'.")
+        stages.append(Stage(**typed(Stage, entry, f"stages.{name}.")))
     return stages

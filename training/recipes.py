@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,13 @@ import yaml
 
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import GenRetConfig
+from hf_genret.training.checks import check_stage, known, nearest, typed
 from hf_genret.training.curriculum import Stage, stages_from
 from hf_genret.training.lora import LoraSettings
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
+TASKS = ("text", "sequential", "general")
+IDS = ("kmeans", "rq", "random")  # what controls can be trained on
 
 
 @dataclass
@@ -194,23 +196,34 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
     if not path.is_file():
         path = Path(name)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        raise ConfigError(f"Unknown recipe '{name}'{_nearest(name, list_recipes())}.")
+        raise ConfigError(f"Unknown recipe '{name}'{nearest(name, list_recipes())}.")
     tree = _read(path)
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator:
             raise ConfigError(f"--set {setting}: key=value was expected.")
-        _override(tree, key.strip(), yaml.safe_load(value))
+        _override(tree, key.strip(), _value(setting, value))
     return _build(path.stem, tree)
+
+
+def _value(setting: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting}: the value is not YAML.") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
     """A recipe's tree: its `base`, what it says itself, then the changes below `set`."""
     try:
         tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds {tree!r}; settings by name were expected.")
     base, changes = tree.pop("base", None), tree.pop("set", {})
+    if base is not None:
+        known(str(base), list_recipes(), "base")
     whole = {} if base is None else _read(FOLDER / f"{base}.yaml")
     for key, value in tree.items():
         both = isinstance(value, dict) and isinstance(whole.get(key), dict)
@@ -229,12 +242,14 @@ def _override(tree: dict[str, Any], key: str, value: Any) -> None:
             place = _stage(place, part)
         else:
             if depth == 0:
-                _known(part, _top_keys(), "setting")
+                known(part, _top_keys(), "setting")
             place = place.setdefault(part, {})
+        if not isinstance(place, (dict, list)):
+            raise ConfigError(f"--set {key}: '{part}' is one value ({place!r}), not settings.")
     if isinstance(place, list):
         raise ConfigError(f"--set {key}: name a stage's setting, for example {key}.epochs=1.")
     if not parents:
-        _known(last, _top_keys(), "setting")
+        known(last, _top_keys(), "setting")
     place[last] = value
 
 
@@ -242,36 +257,37 @@ def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
     names = [stage["name"] for stage in stages]
     if name.isdigit() and int(name) < len(stages):
         return stages[int(name)]
-    _known(name, names, "stage")
+    known(name, names, "stage")
     return stages[names.index(name)]
 
 
 def _top_keys() -> list[str]:
-    return [item.name for item in dataclasses.fields(Recipe) if item.name not in ("name", "settings")]
+    return [
+        item.name for item in dataclasses.fields(Recipe) if item.name not in ("name", "settings")
+    ]
 
 
 def _build(name: str, tree: dict[str, Any]) -> Recipe:
     """The recipe object, every key checked."""
     rest = copy.deepcopy(tree)
     for key in rest:
-        _known(key, _top_keys(), "setting")
+        known(key, _top_keys(), "setting")
     for key, section in _SECTIONS.items():
         values = rest.pop(key, {}) or {}
         names = [item.name for item in dataclasses.fields(section)]
+        if not isinstance(values, dict):
+            raise ConfigError(f"{key} is {values!r}; settings of its own were expected.")
         for part in values:
-            _known(part, names, f"setting of {key}")
-        rest[key] = section(**values)
-    for key in rest.get("model", {}):
-        _known(key, _MODEL_KEYS, "setting of model")
-    rest["stages"] = stages_from(rest.pop("stages", []))
-    return Recipe(name=name, settings=tree, **rest)
-
-
-def _known(key: str, known: Iterable[str], what: str) -> None:
-    if key not in known:
-        raise ConfigError(f"Unknown {what} '{key}'{_nearest(key, known)}.")
-
-
-def _nearest(key: str, known: Iterable[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
-    return f"; did you mean '{close[0]}'" if close else f"; known: {', '.join(sorted(known))}"
+            known(part, names, f"setting of {key}")
+        rest[key] = section(**typed(section, values, f"{key}."))
+    for key in rest.get("model") or {}:
+        known(key, _MODEL_KEYS, "setting of model")
+    rest["model"] = typed(GenRetConfig, rest.get("model") or {}, "model.")
+    rest["stages"] = stages_from(rest.pop("stages", None) or [])
+    for stage in rest["stages"]:
+        check_stage(stage)
+    recipe = Recipe(**typed(Recipe, {"name": name, **rest}, ""), settings=tree)
+    known(recipe.task, TASKS, "task")
+    for ids in recipe.controls:
+        known(ids, IDS, "control")
+    return recipe

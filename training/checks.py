@@ -1,0 +1,111 @@
+"""Checks of what a recipe says, made before anything is loaded or trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable
+from types import UnionType
+from typing import Any
+
+from hf_genret.errors import ConfigError
+from hf_genret.training.curriculum import Stage
+
+_SPOKEN: dict[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+    list[str]: "a list of names",
+    list[int]: "a list of whole numbers",
+    list[float]: "a list of numbers",
+    dict[str, Any]: "settings",
+}
+
+
+def known(key: str, names: Iterable[str], what: str) -> None:
+    """Refuse a name that is not among those that exist.
+
+    Raises:
+        ConfigError: Naming the nearest known one.
+    """
+    names = list(names)
+    if key not in names:
+        raise ConfigError(f"Unknown {what} '{key}'{nearest(key, names)}.")
+
+
+def nearest(key: str, names: Iterable[str]) -> str:
+    """`; did you mean 'x'` where a known name is near, else all of them."""
+    close = difflib.get_close_matches(key, list(names), n=1, cutoff=0.4)
+    return f"; did you mean '{close[0]}'" if close else f"; known: {', '.join(sorted(names))}"
+
+
+def typed(made_by: type, values: dict[str, Any], what: str) -> dict[str, Any]:
+    """The values with every one of the type that its reader declares.
+
+    Args:
+        made_by: A dataclass, or a class whose `__init__` says the types.
+        values: Settings by name, as YAML gave them.
+        what: Stands before the name in an error, for example `queries.`.
+
+    Returns:
+        The same settings; a whole number where a float is wanted, or a float that YAML took for
+        text (`1e-3`), is one.
+
+    Raises:
+        ConfigError: When a value is of another type.
+    """
+    hints = typing.get_type_hints(made_by.__init__)  # type: ignore[misc]
+    return {name: _fit(value, hints[name], f"{what}{name}") for name, value in values.items()}
+
+
+def _fit(value: Any, hint: Any, name: str) -> Any:
+    kinds = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    for kind in kinds:
+        plain = typing.get_origin(kind) or kind
+        if plain is Any:
+            return value
+        if plain is float:
+            value = _number(value)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return float(value)
+        elif plain is list and isinstance(value, list):
+            inside = typing.get_args(kind)[0]
+            return [_fit(entry, inside, name) for entry in value]
+        elif isinstance(value, plain) and not (plain is int and isinstance(value, bool)):
+            return value
+    wanted = " or ".join(_SPOKEN.get(kind, str(kind)) for kind in kinds)
+    raise ConfigError(f"{name} is {value!r}; {wanted} was expected.")
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-3 as text: it wants 1.0e-3."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def check_stage(stage: Stage) -> None:
+    """Refuse an objective, a setting of it, or an action that does not exist.
+
+    Raises:
+        ConfigError: Naming stage and setting.
+    """
+    # Both import what a stage is.
+    from hf_genret.training.objectives import OBJECTIVES
+    from hf_genret.training.stage_actions import ACTIONS
+
+    where = f" in stage '{stage.name}'"
+    if stage.objective not in OBJECTIVES:
+        hint = nearest(stage.objective, OBJECTIVES)
+        raise ConfigError(f"Unknown objective '{stage.objective}'{where}{hint}.")
+    options = OBJECTIVES[stage.objective].Options
+    names = [item.name for item in dataclasses.fields(options)]
+    for key in stage.options:
+        known(key, names, f"setting of {stage.objective}{where}")
+    stage.options = typed(options, stage.options, f"stages.{stage.name}.options.")
+    for key in (*stage.before, *stage.after):
+        known(key, ACTIONS, f"action{where}")
