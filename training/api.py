@@ -15,15 +15,18 @@ import torch
 from hf_genret.data import RetrievalData, load_data, stdlib_data
 from hf_genret.dataset_search import search_dataset
 from hf_genret.encoding import pooled_vectors
-from hf_genret.errors import CheckpointError
+from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.evaluation import per_query, scrub_command, theorem1_report
 from hf_genret.evaluation.report import report as make_report
+from hf_genret.files import atomic_folder, atomic_write_text
 from hf_genret.retriever import GenRetriever
 from hf_genret.training.arguments import GenRetTrainingArguments
 from hf_genret.training.build import Start, build
 from hf_genret.training.controls import FOLDER, save_control, train_control
+from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
 from hf_genret.training.lora import merge_lora
+from hf_genret.training.processes import is_main, main_says, wait, world_size
 from hf_genret.training.recipes import Recipe, load_recipe
 from hf_genret.training.systems import Bench, aligned, save_untrained
 from hf_genret.training.watch import recorded
@@ -66,14 +69,19 @@ def train_on(
 ) -> dict[str, Any]:
     """`train` on data that is loaded already."""
     began = time.perf_counter()
-    work = _run_folder(output, resume)
+    output = _place(output)
+    work = output.with_name(output.name + ".run")
+    # The arguments bring several processes together, so they come before the first file.
+    args = _arguments(work, seed)
+    last = _last_stage_on_ids(recipe)
     start = build(recipe, data, seed=seed)
-    if any("encoder" in stage.train for stage in recipe.stages) and start.tokenizer is not None:
-        if not (work / FOLDER).is_dir():
-            save_untrained(start.model, work)
+    _run_folder(work, resume, _identity(data, recipe, seed))
+    learns = any("encoder" in stage.train for stage in recipe.stages)
+    if learns and start.tokenizer is not None and is_main():
+        save_untrained(start.model, work)
     trainer = GenRetTrainer(
         start.model,
-        _arguments(work, seed),
+        args,
         data=start.data,
         stages=recipe.stages,
         processing_class=start.tokenizer,
@@ -84,9 +92,11 @@ def train_on(
     model.set_index(trainer.run.codes, vectors=pooled_vectors(model, start.data.items))
     _choose_beam_weight(start, recipe)
     for ids in recipe.controls:
-        stage = next(s for s in reversed(recipe.stages) if s.objective == "cross_entropy")
-        control = train_control(model, ids, _arguments(work / f"control-{ids}", seed), start.data, stage)
-        save_control(control, work, ids)
+        assert last is not None
+        folder = work / f"control-{ids}"
+        control = train_control(model, ids, _arguments(folder, seed), start.data, last)
+        if is_main():
+            save_control(control, work, ids)
     distributions = recorded(trainer.run.log, start.data, data.documents)
     report = make_report(
         data,
@@ -102,7 +112,9 @@ def train_on(
             "distributions": distributions,
         },
     )
-    _publish(start, data, output, work, report, exclude_history=start.data.exclude_history)
+    if is_main():
+        _publish(start, data, output, work, report, exclude_history=start.data.exclude_history)
+    wait()
     return report
 
 
@@ -137,7 +149,9 @@ def evaluate_checkpoint(
     bench = Bench(retriever, folder, loaded, split, exclude_history=exclude, seed=seed)
     found = bench.evaluate_all(None if systems is None else list(systems))
     extra: dict[str, Any] = {
-        "index": bench.index_facts({name: entry["documents_ranked"] for name, entry in found.items()})
+        "index": bench.index_facts(
+            {name: entry["documents_ranked"] for name, entry in found.items()}
+        )
     }
     if exclude:
         # The other convention beside it: nothing is left out, as in TIGER's tables.
@@ -175,15 +189,51 @@ def _example(retriever: GenRetriever, query: str) -> dict[str, Any]:
     return {"query": query, "hits": hits}
 
 
-def _run_folder(output: Path, resume: bool) -> Path:
-    """Where checkpoints of the run lie until the checkpoint is published."""
-    work = output.with_name(output.name + ".run")
-    if not resume:
+def _place(output: Path) -> Path:
+    """Where the checkpoint goes, refused now and not after the training."""
+    output = output.expanduser().resolve()
+    if output.exists() and not output.is_dir():
+        raise CheckpointError(f"{output} is a file; a folder for the checkpoint was expected.")
+    if output == Path.cwd():
+        raise CheckpointError(f"{output}: the working folder cannot be replaced; name another.")
+    return output
+
+
+def _identity(data: RetrievalData, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """What has to be the same when a run goes on."""
+    return {"data": data.fingerprint, "seed": seed, "recipe": recipe.settings}
+
+
+def _run_folder(work: Path, resume: bool, identity: dict[str, Any]) -> None:
+    """Prepare the folder in which checkpoints of the run lie until the checkpoint is published.
+
+    Raises:
+        CheckpointError: When there is no interrupted run to resume, or it is another one.
+    """
+    file = work / "run.json"
+    if resume:
+        if not file.is_file():
+            raise CheckpointError(f"{work} holds no interrupted run to resume.")
+        before = json.loads(file.read_text(encoding="utf-8"))
+        other = [name for name, value in identity.items() if before.get(name) != value]
+        if other:
+            raise CheckpointError(
+                f"The interrupted run in {work} had another {' and '.join(other)}; "
+                "resume it with the same, or start anew without resuming."
+            )
+    elif is_main():
         shutil.rmtree(work, ignore_errors=True)
-    elif not work.is_dir():
-        raise CheckpointError(f"{work} does not exist: there is no interrupted run to resume.")
-    work.mkdir(parents=True, exist_ok=True)
-    return work
+        work.mkdir(parents=True)
+        atomic_write_text(file, json.dumps(identity) + "\n")
+    wait()
+
+
+def _last_stage_on_ids(recipe: Recipe) -> Stage | None:
+    """The stage that trains the decoder on its final ids, and controls on theirs."""
+    stages = [stage for stage in recipe.stages if stage.objective == "cross_entropy"]
+    if recipe.controls and not stages:
+        raise ConfigError("controls need a stage with the objective cross_entropy.")
+    return stages[-1] if stages else None
 
 
 def _arguments(folder: Path, seed: int) -> GenRetTrainingArguments:
@@ -211,13 +261,15 @@ def _choose_beam_weight(start: Start, recipe: Recipe) -> None:
             start.model, start.tokenizer, dev, k=10, exclude_history=start.data.exclude_history
         )
         results[float(weight)] = float(np.nanmean(per_query(run, dev, (10,))["ndcg@10"]))
-    start.model.config.beam_weight = max(results, key=lambda weight: (results[weight], -weight))
+    best = max(results, key=lambda weight: (results[weight], -weight))
+    start.model.config.beam_weight = main_says(best)
 
 
 def _facts(data: RetrievalData, start: Start) -> dict[str, Any]:
     """What training saw, with the condition of URI's Theorem 1 for its pairs."""
     pairs, queries = len(start.data.pair_query), len(start.data.train)
     facts: dict[str, Any] = {
+        "processes": world_size(),
         "queries": queries,
         "pairs": pairs,
         "own_queries": len(data.splits.get("train", ())),
@@ -226,7 +278,10 @@ def _facts(data: RetrievalData, start: Start) -> dict[str, Any]:
         "codebook_sizes": start.model.config.codebook_sizes,
     }
     facts["theorem_1"] = theorem1_report(
-        pairs, queries, len(data.documents), max(start.model.config.codebook_sizes),
+        pairs,
+        queries,
+        len(data.documents),
+        max(start.model.config.codebook_sizes),
         levels=start.model.config.num_levels,
     )
     return facts
@@ -250,19 +305,18 @@ def _publish(
         "exclude_history": exclude_history,
     }
     retriever.save_pretrained(output, extra_manifest=facts)
-    target = output / FOLDER
-    shutil.rmtree(target, ignore_errors=True)
     if (work / FOLDER).is_dir():
-        shutil.copytree(work / FOLDER, target)
+        with atomic_folder(output / FOLDER) as target:
+            shutil.copytree(work / FOLDER, target, dirs_exist_ok=True)
+    else:
+        shutil.rmtree(output / FOLDER, ignore_errors=True)
     parts = ("recipe", "stages", "training", "seconds", "distributions")
     training = {key: report[key] for key in parts}
-    (output / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+    atomic_write_text(output / "training.json", json.dumps(training, indent=1) + "\n")
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _command(
-    verb: str, data: str | Path, recipe: str, settings: Sequence[str], seed: int
-) -> str:
+def _command(verb: str, data: str | Path, recipe: str, settings: Sequence[str], seed: int) -> str:
     """The command as a report states it, DATA and ENCODER in place of paths."""
     line = ["hf-genret", verb, str(data), "--recipe", recipe, "--seed", str(seed)]
     replacements = {str(data): "DATA"}

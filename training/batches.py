@@ -40,6 +40,8 @@ class TrainingData:
 class PairBatches(Sampler[list[int]]):
     """Batches of pair numbers: shuffled, then sorted by length within chunks, then shuffled again.
 
+    A batch that is not full comes last.
+
     Args:
         lengths: Cost of each pair.
         batch_size: Pairs a batch.
@@ -64,10 +66,15 @@ class PairBatches(Sampler[list[int]]):
         order = rng.permutation(len(self.lengths))
         for first in range(0, len(order), self.batch_size * _CHUNK):
             chunk = order[first : first + self.batch_size * _CHUNK]
-            order[first : first + len(chunk)] = chunk[np.argsort(self.lengths[chunk], kind="stable")]
-        starts = rng.permutation(np.arange(0, len(order), self.batch_size))
+            order[first : first + len(chunk)] = chunk[
+                np.argsort(self.lengths[chunk], kind="stable")
+            ]
+        full, rest = divmod(len(order), self.batch_size)
+        starts = self.batch_size * rng.permutation(full)
         for start in starts:
             yield order[start : start + self.batch_size].tolist()
+        if rest:  # last, else accelerate would pass over it when it shares batches out
+            yield order[-rest:].tolist()
 
 
 class PairDataset(Dataset[Batch]):
@@ -104,7 +111,9 @@ class PairDataset(Dataset[Batch]):
         }
 
 
-def pair_loader(data: TrainingData, sample: Sample, batch_size: int, seed: int, stage: int) -> DataLoader[Any]:
+def pair_loader(
+    data: TrainingData, sample: Sample, batch_size: int, seed: int, stage: int
+) -> DataLoader[Any]:
     """The loader of a stage."""
     lengths = data.train.lengths()[data.pair_query] + data.items.lengths()[data.pair_row]
     return DataLoader(

@@ -21,6 +21,7 @@ from hf_genret.training.recipes import Recipe
 from hf_genret.training.text_encoder import load_backbone
 
 logger = logging.getLogger(__name__)
+_FEWEST = 3  # below that there is nothing to decompose, nor to search
 
 
 @dataclass
@@ -52,6 +53,8 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
         ConfigError: When recipe and data do not fit together.
         DataError: When there is nothing to train on.
     """
+    if len(data.documents) < _FEWEST:
+        raise DataError(f"{data.name} has {len(data.documents)} documents; {_FEWEST} are needed.")
     torch.manual_seed(seed)
     builders = {"text": _build_text, "sequential": _build_items, "general": _build_items}
     if recipe.task not in builders:
@@ -74,7 +77,9 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
     return Start(model, tokenizer, training, dev)
 
 
-def training_queries(recipe: Recipe, data: RetrievalData, seed: int) -> tuple[Queries, Queries | None]:
+def training_queries(
+    recipe: Recipe, data: RetrievalData, seed: int
+) -> tuple[Queries, Queries | None]:
     """The data's own training queries, pseudo-queries, or both; and dev queries.
 
     Without a dev split the pseudo-queries of a random share of the documents stand in for it.
@@ -87,11 +92,16 @@ def training_queries(recipe: Recipe, data: RetrievalData, seed: int) -> tuple[Qu
     dev = dev if dev is not None and len(dev) else None
     if recipe.task == "text" and recipe.queries.pseudo:
         made = pseudo_queries(
-            data.documents, per_document=recipe.queries.pseudo, kinds=recipe.queries.kinds, seed=seed
+            data.documents,
+            per_document=recipe.queries.pseudo,
+            kinds=recipe.queries.kinds,
+            seed=seed,
         )
         if dev is None:
             rng = np.random.default_rng(seed)
-            held = set(np.flatnonzero(rng.random(len(data.documents)) < recipe.queries.dev_share).tolist())
+            held = set(
+                np.flatnonzero(rng.random(len(data.documents)) < recipe.queries.dev_share).tolist()
+            )
             where = np.asarray([next(iter(gains)) in held for gains in made.relevant])
             dev, made = made.take(np.flatnonzero(where)), made.take(np.flatnonzero(~where))
             dev = dev if len(dev) else None
@@ -116,14 +126,17 @@ def codebook_sizes(recipe: Recipe, documents: int) -> list[int]:
     given = recipe.model.get("codebook_sizes")
     if given:
         return [int(size) for size in given]
+    if recipe.levels < 1 or recipe.documents_per_leaf <= 0:
+        raise ConfigError("levels must be at least 1 and documents_per_leaf above 0.")
     leaves = max(documents / recipe.documents_per_leaf, 2.0)
     return [max(2, round(leaves ** (1 / recipe.levels)))] * recipe.levels
 
 
 def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:
     """Leaves to visit so that no more documents are ranked than the recipe allows."""
-    if recipe.search.beams:
-        return recipe.search.beams
+    wish = recipe.search.beams or recipe.model.get("search_beams")
+    if wish:
+        return int(wish)
     leaves = int(np.prod(sizes, dtype=np.int64))
     fullest = -(-documents // min(leaves, documents))
     allowed = min(recipe.search.share * documents, recipe.search.max_documents)
@@ -133,7 +146,7 @@ def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:
 def _config(recipe: Recipe, documents: int, **encoders: Any) -> GenRetConfig:
     sizes = codebook_sizes(recipe, documents)
     beams = search_beams(recipe, sizes, documents)
-    settings = {"search_beams": beams, **encoders, **recipe.model, "codebook_sizes": sizes}
+    settings = {**encoders, **recipe.model, "search_beams": beams, "codebook_sizes": sizes}
     try:
         return GenRetConfig(**settings)
     except ValueError as error:
@@ -159,7 +172,7 @@ def _build_text(
         normalize=True,
         query_prompt=backbone.query_prompt,
         document_prompt=backbone.document_prompt,
-        max_query_length=recipe.text.max_query_length,
+        max_query_length=min(recipe.text.max_query_length, backbone.max_length),
         max_document_length=min(recipe.text.max_document_length, backbone.max_length),
     )
     model = GenRetModel(config)
@@ -169,6 +182,7 @@ def _build_text(
     elif recipe.text.freeze:
         for stage in recipe.stages:
             stage.train = [part for part in stage.train if part != "encoder"]
+        recipe.stages = [stage for stage in recipe.stages if stage.train]
     return model, backbone.tokenizer
 
 
@@ -205,7 +219,9 @@ def _build_bag(
 
 def _bag(ids: list[list[int]], vocabulary: int, dim: int, seed: int) -> BagStart:
     """The decomposition of a corpus, no wider than the corpus allows."""
-    return bag_start(ids, vocab_size=vocabulary, dim=min(dim, len(ids) - 1, vocabulary - 1), seed=seed)
+    return bag_start(
+        ids, vocab_size=vocabulary, dim=min(dim, len(ids) - 1, vocabulary - 1), seed=seed
+    )
 
 
 def _build_items(

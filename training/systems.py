@@ -106,9 +106,9 @@ class Bench:
         )
 
     def evaluate_all(self, names: list[str] | None) -> dict[str, dict[str, Any]]:
-        """All wished systems; without a wish those available, a missing extra leaves its row out."""
+        """All wished systems; else those available, without rows that need a missing extra."""
         out = {}
-        for name in names or self.available():
+        for name in self.available() if names is None else names:
             try:
                 out[name] = self.evaluate(name)
             except MissingExtraError:
@@ -244,6 +244,8 @@ def save_untrained(model: GenRetModel, folder: Path) -> None:
     """Keep the encoder as it is before training, for the row `dense_untrained`."""
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
-    state = {name: value.clone() for name, value in model.encoder.query.state_dict().items()}
+    encoder = copy.deepcopy(model.encoder.query)
+    if hasattr(getattr(encoder, "backbone", None), "merge_and_unload"):
+        encoder.backbone = encoder.backbone.merge_and_unload()  # LoRA, which starts at nothing
+    state = {name: value.clone() for name, value in encoder.state_dict().items()}
     save_file(state, place / UNTRAINED_FILE)
-
