@@ -69,7 +69,8 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         self.generation_config.update(
             max_new_tokens=config.num_levels,
             num_beams=config.search_beams,
-            length_penalty=0.0,
+            # Without beams transformers refuses to save a setting that only beams read.
+            length_penalty=0.0 if config.search_beams > 1 else 1.0,
             do_sample=False,
             pad_token_id=0,
             decoder_start_token_id=0,
