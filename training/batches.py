@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hf_genret.data import Queries
 from hf_genret.encoding import Batch, ItemSource, QuerySource
 
 Sample = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
@@ -126,3 +127,16 @@ def pair_loader(
 def _same(batch: Any) -> Any:
     """`__getitems__` gives whole batches already."""
     return batch
+
+
+def interactions(queries: Queries) -> list[dict[int, float]]:
+    """What APE is measured on: the items of each user, or the relevant documents of each query."""
+    if queries.users is None:
+        return queries.relevant
+    users: dict[int, dict[int, float]] = {}
+    histories = queries.histories or [np.empty(0, dtype=np.int64)] * len(queries)
+    for user, gains, history in zip(queries.users.tolist(), queries.relevant, histories, strict=True):
+        mine = users.setdefault(user, {})
+        mine.update(gains)
+        mine.update(dict.fromkeys(history.tolist(), 1.0))
+    return list(users.values())

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from hf_genret.encoding import pooled_vectors, to_device
 from hf_genret.errors import ConfigError
+from hf_genret.evaluation import ape
 from hf_genret.indexing import (
     assign_within,
     cluster_level,
@@ -25,7 +26,7 @@ from hf_genret.indexing import (
 from hf_genret.indexing.by_model import level_log_probs
 from hf_genret.modeling import GenRetModel
 from hf_genret.modeling.heads_genret import ClusterHeads
-from hf_genret.training.batches import TrainingData
+from hf_genret.training.batches import TrainingData, interactions
 from hf_genret.training.curriculum import RunState, Stage
 
 logger = logging.getLogger(__name__)
@@ -194,11 +195,16 @@ def query_log_likelihood(shop: Workshop, level: int, batch_size: int = 512) -> n
 
 
 def _use(shop: Workshop, level: int) -> Facts:
-    """Share of the level's codes in use and the entropy of their use, relative to its maximum."""
+    """Share of the level's codes in use, the relative entropy of their use, APE of the nodes."""
     counts = torch.bincount(shop.state.codes[:, level], minlength=shop.sizes[level]).double()
     share: Tensor = counts / counts.sum()
     entropy = -(share * share.clamp(min=1e-12).log()).sum() / np.log(max(shop.sizes[level], 2))
-    return {"codes_used": float((counts > 0).double().mean()), "code_entropy": float(entropy)}
+    nodes = node_numbers(shop.state.codes.numpy(), shop.sizes, level)
+    return {
+        "codes_used": float((counts > 0).double().mean()),
+        "code_entropy": float(entropy),
+        "ape": ape(nodes, interactions(shop.data.train.queries)),
+    }
 
 
 ACTIONS: dict[str, Action] = {

@@ -27,6 +27,7 @@ from hf_genret.evaluation import (
 from hf_genret.evaluation.interactions import cooccurrence_run, popularity_run
 from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
+from hf_genret.training.batches import interactions
 from hf_genret.training.controls import FOLDER, load_control
 
 DEPTH = 100
@@ -122,7 +123,8 @@ class Bench:
         for ids in ("kmeans", "rq"):
             if self._has(f"{ids}.safetensors"):
                 models[ids] = self._load(ids)
-        relevant = interactions(self.data)
+        train = self.data.splits.get("train")
+        relevant = interactions(train if train is not None and len(train) else self.queries)
         out = {}
         for name, model in models.items():
             codes = row_codes(model)
@@ -186,22 +188,6 @@ def row_codes(model: GenRetModel) -> np.ndarray:
     codes = np.zeros((model.config.num_documents, model.config.num_levels), dtype=np.int64)
     codes[model.index.rows.flip(0).cpu().numpy()] = model.index.paths.flip(0).cpu().numpy()
     return codes
-
-
-def interactions(data: RetrievalData) -> list[dict[int, float]]:
-    """What APE is measured on: a user's training items, or the relevant documents of a query."""
-    train = data.splits.get("train")
-    if train is None or not len(train):
-        return [gains for queries in data.splits.values() for gains in queries.relevant]
-    if train.users is None:
-        return train.relevant
-    users: dict[int, dict[int, float]] = {}
-    histories = train.histories or [np.empty(0, dtype=np.int64)] * len(train)
-    for user, gains, history in zip(train.users.tolist(), train.relevant, histories, strict=True):
-        mine = users.setdefault(user, {})
-        mine.update(gains)
-        mine.update(dict.fromkeys(history.tolist(), 1.0))
-    return list(users.values())
 
 
 def aligned(data: RetrievalData, ids: list[str]) -> RetrievalData:
