@@ -10,8 +10,10 @@ from types import UnionType
 from typing import Any
 
 from hf_genret.errors import ConfigError
+from hf_genret.indexing.capacity import Method
 from hf_genret.training.curriculum import Stage
 
+IDS = ("kmeans", "rq", "random")  # what ids can be made of without the model
 _SPOKEN: dict[Any, str] = {
     str: "text",
     int: "a whole number",
@@ -107,5 +109,20 @@ def check_stage(stage: Stage) -> None:
     for key in stage.options:
         known(key, names, f"setting of {stage.objective}{where}")
     stage.options = typed(options, stage.options, f"stages.{stage.name}.options.")
-    for key in (*stage.before, *stage.after):
+    for key, setting in (*stage.before.items(), *stage.after.items()):
         known(key, ACTIONS, f"action{where}")
+        _check_action(key, setting, f"{key}{where}")
+
+
+def _check_action(name: str, setting: Any, where: str) -> None:
+    """Refuse an action's setting now, not after the steps that come before it."""
+    methods = typing.get_args(Method)
+    if name == "ids":
+        known(str(setting), IDS, f"setting of {where}")
+    elif name == "assign":
+        known(str(setting), methods, f"setting of {where}")
+    elif name == "reassign":
+        options = setting if isinstance(setting, dict) else {"method": setting}
+        for key in options:
+            known(key, ("method", "levels"), f"setting of {where}")
+        known(str(options.get("method")), methods, f"method of {where}")

@@ -14,13 +14,12 @@ import yaml
 
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import GenRetConfig
-from hf_genret.training.checks import check_stage, known, nearest, typed
+from hf_genret.training.checks import IDS, check_stage, known, nearest, typed
 from hf_genret.training.curriculum import Stage, stages_from
 from hf_genret.training.lora import LoraSettings
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 TASKS = ("text", "sequential", "general")
-IDS = ("kmeans", "rq", "random")  # what controls can be trained on
 
 
 @dataclass

@@ -24,6 +24,7 @@ from hf_genret.indexing import (
     residual_kmeans,
 )
 from hf_genret.indexing.by_model import level_log_probs
+from hf_genret.indexing.capacity import Method
 from hf_genret.modeling import GenRetModel
 from hf_genret.modeling.heads_genret import ClusterHeads
 from hf_genret.training.batches import TrainingData, interactions
@@ -69,7 +70,9 @@ class Workshop:
     def parents(self, level: int) -> np.ndarray:
         """Node of each item above `level` (from 0), int64 [N]."""
         codes = self.state.codes.numpy()
-        return node_numbers(codes, self.sizes, level - 1) if level else np.zeros(len(codes), np.int64)
+        if level == 0:
+            return np.zeros(len(codes), dtype=np.int64)
+        return node_numbers(codes, self.sizes, level - 1)
 
 
 def start_clusters(shop: Workshop, setting: Any) -> Facts:
@@ -122,7 +125,7 @@ def give_ids(shop: Workshop, setting: str) -> Facts:
     return {"ids": setting}
 
 
-def assign_level(shop: Workshop, setting: str) -> Facts:
+def assign_level(shop: Workshop, setting: Method) -> Facts:
     """Give every item its code of the stage's level by the model's item side, under capacity."""
     level = shop.stage.level - 1
     log_p = level_log_probs(shop.model, shop.data.items, shop.state.codes[:, :level].numpy(), level)
@@ -132,13 +135,7 @@ def assign_level(shop: Workshop, setting: str) -> Facts:
     if (shop.state.start_codes[:, level] >= 0).all():
         moved = shop.state.codes[:, level] != shop.state.start_codes[:, level]
         facts["changed_from_start"] = float(moved.float().mean())
-    if facts["displaced"] > _MANY_DISPLACED:
-        logger.warning(
-            "Capacity moved %.0f %% of the items away from their most probable code at level %d; "
-            "a larger balance weight or fewer codes help.",
-            100 * facts["displaced"],
-            level + 1,
-        )
+    _warn_of_many(found.displaced, level)
     if level + 1 == len(shop.sizes):
         shop.model.set_index(shop.state.codes)
     return facts
@@ -154,6 +151,11 @@ def reassign(shop: Workshop, setting: Any) -> Facts:
     """
     options = setting if isinstance(setting, dict) else {"method": setting}
     levels = options.get("levels") or list(range(2, len(shop.sizes) + 1))
+    if levels != list(range(levels[0], len(shop.sizes) + 1)):
+        raise ConfigError(
+            f"reassign: levels is {levels}; ids below a level that moves move with it, so all "
+            f"levels down to {len(shop.sizes)} were expected."
+        )
     before = shop.state.codes.clone()
     facts: Facts = {}
     for level in (number - 1 for number in levels):
@@ -165,10 +167,21 @@ def reassign(shop: Workshop, setting: Any) -> Facts:
         )
         shop.state.codes[:, level] = torch.from_numpy(found.codes.astype(np.int64))
         facts[f"displaced_{level + 1}"] = float(found.displaced)
+        _warn_of_many(found.displaced, level)
     moved = (shop.state.codes != before).any(1)
     facts |= {"leaves_changed": float(moved.float().mean()), **_use(shop, len(shop.sizes) - 1)}
     shop.model.set_index(shop.state.codes)
     return facts
+
+
+def _warn_of_many(displaced: float, level: int) -> None:
+    if displaced > _MANY_DISPLACED:
+        logger.warning(
+            "Capacity moved %.0f %% of the items away from their most probable code at level %d; "
+            "a larger balance weight or fewer codes help.",
+            100 * displaced,
+            level + 1,
+        )
 
 
 def query_log_likelihood(shop: Workshop, level: int, batch_size: int = 512) -> np.ndarray:
