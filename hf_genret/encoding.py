@@ -111,7 +111,10 @@ class ItemSource:
                 raise ValueError("This model reads text; give its tokenizer as processing_class.")
             config = model.config
             self.tokens = TokenTable.from_texts(
-                tokenizer, documents.full_texts(), config.max_document_length, config.document_prompt
+                tokenizer,
+                documents.full_texts(),
+                config.max_document_length,
+                config.document_prompt,
             )
 
     def __len__(self) -> int:
@@ -165,7 +168,9 @@ class QuerySource:
         self.users = queries.users if history is not None else None
         self.max_history = min(getattr(history, "max_length", 0), _HISTORY_LIMIT)
         if self.tokens is None and self.histories is None:
-            raise ValueError("These queries carry neither text nor histories that this model reads.")
+            raise ValueError(
+                "These queries carry neither text nor histories that this model reads."
+            )
 
     def __len__(self) -> int:
         return len(self.queries)

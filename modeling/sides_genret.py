@@ -26,9 +26,11 @@ class GenRetEncoder(nn.Module):
 
     def __init__(self, config: GenRetConfig) -> None:
         super().__init__()
-        self.query = build_encoder(config.query_encoder) if config.query_encoder else None
-        self.items = build_encoder(config.item_encoder) if config.item_encoder else None
-        self.history = build_encoder(config.history_encoder) if config.history_encoder else None
+        self.query: Any = build_encoder(config.query_encoder) if config.query_encoder else None
+        self.items: Any = build_encoder(config.item_encoder) if config.item_encoder else None
+        self.history: Any = (
+            build_encoder(config.history_encoder) if config.history_encoder else None
+        )
         self.query_adapter = ResidualAdapter(config.vector_dim) if config.query_adapter else None
         self.item_adapter = ResidualAdapter(config.vector_dim) if config.item_adapter else None
         self.normalize = config.normalize

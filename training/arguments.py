@@ -26,5 +26,5 @@ class GenRetTrainingArguments(TrainingArguments):
         super().__post_init__()
         self.remove_unused_columns = False
         self.ddp_broadcast_buffers = False
-        if self.ddp_find_unused_parameters is None:
+        if vars(self)["ddp_find_unused_parameters"] is None:
             self.ddp_find_unused_parameters = True

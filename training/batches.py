@@ -135,7 +135,9 @@ def interactions(queries: Queries) -> list[dict[int, float]]:
         return queries.relevant
     users: dict[int, dict[int, float]] = {}
     histories = queries.histories or [np.empty(0, dtype=np.int64)] * len(queries)
-    for user, gains, history in zip(queries.users.tolist(), queries.relevant, histories, strict=True):
+    for user, gains, history in zip(
+        queries.users.tolist(), queries.relevant, histories, strict=True
+    ):
         mine = users.setdefault(user, {})
         mine.update(gains)
         mine.update(dict.fromkeys(history.tolist(), 1.0))

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from hf_genret.encoding import backbone_vectors
+from hf_genret.encoding import ItemSource, QuerySource, backbone_vectors
 from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.arguments import GenRetTrainingArguments
@@ -52,6 +52,10 @@ class GenRetTrainer(Trainer):
         >>> trainer = GenRetTrainer(model, args, data=data, stages=recipe.stages)
         >>> trainer.train(resume_from_checkpoint=True)
     """
+
+    state: Any
+    control: Any
+    model_wrapped: Any
 
     def __init__(
         self,
@@ -197,7 +201,11 @@ class GenRetTrainer(Trainer):
 
     def _keep_frozen_vectors(self, stage: Stage) -> None:
         """Run a frozen text encoder once over every text instead of once a step."""
-        sources = [self.data.items, self.data.train, self.data.dev]
+        sources: list[ItemSource | QuerySource | None] = [
+            self.data.items,
+            self.data.train,
+            self.data.dev,
+        ]
         frozen = "encoder" not in stage.train
         for source in sources:
             if source is None or source.tokens is None:
@@ -408,7 +416,7 @@ def freeze(model: nn.Module, train: list[str]) -> None:
         parameter.requires_grad_(learns)
 
 
-def keep_frozen_still(model: nn.Module) -> None:
+def keep_frozen_still(model: GenRetModel) -> None:
     """Switch dropout off in encoders that do not learn."""
     for encoder in (model.encoder.query, model.encoder.items, model.encoder.history):
         if encoder is not None and not any(p.requires_grad for p in encoder.parameters()):

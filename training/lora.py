@@ -44,11 +44,13 @@ def add_lora(model: GenRetModel, settings: LoraSettings) -> None:
     try:
         encoder.backbone = get_peft_model(encoder.backbone, config)
     except ValueError as error:
-        raise ConfigError(f"LoRA cannot be put on this encoder ({error}); set lora.targets.") from error
+        raise ConfigError(
+            f"LoRA cannot be put on this encoder ({error}); set lora.targets."
+        ) from error
 
 
 def merge_lora(model: GenRetModel) -> None:
     """Fold LoRA into the weights; a model without it stays as it is."""
     backbone = getattr(model.encoder.query, "backbone", None)
-    if hasattr(backbone, "merge_and_unload"):
+    if backbone is not None and hasattr(backbone, "merge_and_unload"):
         model.encoder.query.backbone = backbone.merge_and_unload()

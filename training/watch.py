@@ -16,9 +16,7 @@ from hf_genret.training.objectives import Objective, UriObjective
 WATCHED = 3
 
 
-def watched_tokens(
-    model: GenRetModel, data: TrainingData, objective: Objective
-) -> dict[str, Any]:
+def watched_tokens(model: GenRetModel, data: TrainingData, objective: Objective) -> dict[str, Any]:
     """P_Q and P_I at the trained level for the first training pairs of different documents.
 
     Args:

@@ -119,7 +119,9 @@ class RetrievalData:
         queries = self.splits.get(name)
         if queries is None or len(queries) == 0:
             known = ", ".join(sorted(key for key, value in self.splits.items() if len(value)))
-            raise DataError(f"{self.name} has no '{name}' queries; splits with queries: {known or 'none'}.")
+            raise DataError(
+                f"{self.name} has no '{name}' queries; splits with queries: {known or 'none'}."
+            )
         return queries
 
     @property

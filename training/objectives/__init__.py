@@ -13,4 +13,11 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "cross_entropy": CrossEntropyObjective,
 }
 
-__all__ = ["OBJECTIVES", "Context", "CrossEntropyObjective", "Objective", "RankerObjective", "UriObjective"]
+__all__ = [
+    "OBJECTIVES",
+    "Context",
+    "CrossEntropyObjective",
+    "Objective",
+    "RankerObjective",
+    "UriObjective",
+]

@@ -85,7 +85,8 @@ class RankerObjective(Objective):
         """-inf at the positive itself and at other documents relevant to the query."""
         rows = batch["rows"]
         wrong = ids == rows[:, None]
-        more = [(i, row) for i, n in enumerate(batch["queries"].tolist()) for row in self._others(n)]
+        numbers = batch["queries"].tolist()
+        more = [(i, row) for i, n in enumerate(numbers) for row in self._others(n)]
         if more:
             where, other = torch.tensor(more, device=ids.device).T
             same = ids.expand(len(rows), -1)[where] == other[:, None]

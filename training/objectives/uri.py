@@ -110,11 +110,12 @@ class UriObjective(Objective):
             "balance": options.balance * self._balance(all_items.softmax(-1), parents),
         }
         if prefix.shape[1]:
-            terms["memory"] = options.memory * sum(
+            losses = [
                 functional.cross_entropy(levels[i], prefix[:, i])
                 for levels in (query_levels, item_levels)
                 for i in range(prefix.shape[1])
-            )
+            ]
+            terms["memory"] = options.memory * torch.stack(losses).sum()
         return terms
 
     def _prefix(self, rows: Tensor, like: EncoderOutput) -> Tensor:
