@@ -89,7 +89,7 @@ class TokenTable:
 
 
 class ItemSource:
-    """Documents as the item encoder reads them: tokens, catalogue rows, or vectors kept from before.
+    """Documents as the item encoder reads them: tokens, catalogue rows, or vectors from before.
 
     Args:
         model: Says which of them its item encoder reads.
@@ -136,7 +136,7 @@ class ItemSource:
 
 
 class QuerySource:
-    """Queries as the query encoder reads them: tokens, histories, users, or vectors kept from before.
+    """Queries as the query encoder reads them: tokens, histories, users, or earlier vectors.
 
     Args:
         model: Says which of them its encoders read.

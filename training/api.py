@@ -162,7 +162,7 @@ def evaluate_checkpoint(
 
 
 def quickstart(output: str | Path, seed: int = 0) -> dict[str, Any]:
-    """Train on the standard library's documentation, evaluate on its test queries, search thrice."""
+    """Train on the standard library's documentation, evaluate, and search it thrice."""
     began = time.perf_counter()
     data = stdlib_data(seed=seed)
     command = f"hf-genret quickstart --seed {seed}"
