@@ -1,4 +1,4 @@
-"""The three nouns every data source is brought into: documents, queries, and both with judgments."""
+"""The three nouns of every data source: documents, queries, and both with judgments."""
 
 from __future__ import annotations
 
