@@ -1,0 +1,169 @@
+"""Recipes: those that are shipped, overrides, inheritance, and mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_genret.errors import ConfigError
+from hf_genret.training.recipes import FOLDER, list_recipes, load_recipe
+
+SHIPPED = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_is_whole(name):
+    """It parses, has a description of one line, and its stages give and use ids in order."""
+    recipe = load_recipe(name)
+    assert recipe.name == name and recipe.description == list_recipes()[name]
+    assert "\n" not in recipe.description
+    names = [stage.name for stage in recipe.stages]
+    assert len(names) == len(set(names)) > 0
+    assert recipe.controls and any(s.objective == "cross_entropy" for s in recipe.stages)
+
+
+def test_the_recipes_that_are_promised():
+    """Text, histories, users and the quickstart."""
+    assert {"uri", "uri-sequential", "uri-general", "quickstart"} <= set(SHIPPED)
+
+
+def stage(name: str, *settings: str):
+    recipe = load_recipe("uri", settings)
+    return next(stage for stage in recipe.stages if stage.name == name)
+
+
+def test_overrides_go_down_with_dots():
+    """Top level, a section, the model, and a stage by name or number."""
+    recipe = load_recipe(
+        "uri",
+        ["levels=3", "queries.pseudo=2", "model.decoder_dim=64", "bag={dim: 32}", "controls=[]"],
+    )
+    assert (recipe.levels, recipe.queries.pseudo, recipe.model["decoder_dim"]) == (3, 2, 64)
+    assert recipe.bag.dim == 32 and recipe.controls == []
+    assert recipe.model["head_type"] == load_recipe("uri").model["head_type"]
+    assert stage("final", "stages.final.epochs=7").epochs == 7.0
+    assert stage("encoder", "stages.0.epochs=7").epochs == 7.0
+    assert stage("level-1", "stages.level-1.options.balance=3").options == {"balance": 3.0} | {
+        key: value for key, value in stage("level-1").options.items() if key != "balance"
+    }
+
+
+def test_values_are_yaml():
+    """Lists, null, and a float that YAML takes for text."""
+    assert load_recipe("uri", ["search.beams=null"]).search.beams is None
+    assert load_recipe("uri", ["model.codebook_sizes=[4, 5]"]).model["codebook_sizes"] == [4, 5]
+    assert stage("final", "stages.final.learning_rate=1e-3").learning_rate == 0.001
+    assert stage("final", "stages.final.keep_best=null").keep_best is None
+
+
+def test_the_tree_is_kept_for_the_report():
+    """`settings` holds what was read, overrides included."""
+    assert load_recipe("uri", ["levels=3"]).settings["levels"] == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("quereis.pseudo=1", "Unknown setting 'quereis'; did you mean 'queries'"),
+        ("queries.pseud=1", "Unknown setting of queries 'pseud'; did you mean 'pseudo'"),
+        ("model.decoderdim=1", "setting of model 'decoderdim'; did you mean 'decoder_dim'"),
+        ("model.num_paths=1", "Unknown setting of model 'num_paths'"),
+        ("stages.finl.epochs=1", "Unknown stage 'finl'; did you mean 'final'"),
+        ("stages.99.epochs=1", "Unknown stage '99'; known: "),
+        ("stages.final.epoch=1", "setting of stage 'final' 'epoch'; did you mean 'epochs'"),
+        ("stages.final.objective=urii", "objective 'urii' in stage 'final'; did you mean 'uri'"),
+        ("stages.final.options.qury=1", "cross_entropy in stage 'final' 'qury'; did you mean 'qu"),
+        ("stages.final.after.asign=exact", "action in stage 'final' 'asign'; did you mean 'assi"),
+        ("stages.final.after.assign=exat", "assign in stage 'final' 'exat'; did you mean 'exact'"),
+        ("stages.final.after.reassign={metod: exact}", "'metod'; did you mean 'method'"),
+        ("stages.final.after.reassign={levels: [2]}", "method of reassign in stage 'final' 'None'"),
+        ("stages.final.before.ids=kmean", "'kmean'; did you mean 'kmeans'"),
+        ("stages.final.train=[encodr]", "trains .'encodr'.; known parts"),
+        ("stages.final.epochs=many", "stages.final.epochs is 'many'; a number was expected"),
+        ("stages.final=1", "name a stage's setting"),
+        ("stages=1", "no list of stages"),
+        ("levels=two", "levels is 'two'; a whole number was expected"),
+        ("levels=true", "levels is True; a whole number was expected"),
+        ("bag=3", "bag is 3; settings of its own were expected"),
+        ("encoder.size=3", "'encoder' is one value"),
+        ("controls=kmeans", "controls is 'kmeans'; a list of names was expected"),
+        ("controls=[kmean]", "Unknown control 'kmean'; did you mean 'kmeans'"),
+        ("task=txt", "Unknown task 'txt'; did you mean 'text'"),
+        ("search.beams=few", "search.beams is 'few'; a whole number or null was expected"),
+        ("levels", "key=value was expected"),
+        ("levels=[", "the value is not YAML"),
+        ("name=mine", "Unknown setting 'name'"),
+    ],
+)
+def test_mistakes_are_one_sentence(setting, message):
+    """Each names the place and what was expected or meant."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_recipe("uri", [setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe():
+    """The nearest one is named."""
+    with pytest.raises(ConfigError, match="Unknown recipe 'uri-seqential'; did you mean 'uri-seq"):
+        load_recipe("uri-seqential")
+
+
+def write(path: Path, tree: object) -> str:
+    path.write_text(yaml.safe_dump(tree))
+    return str(path)
+
+
+def test_a_file_with_a_base(tmp_path):
+    """What a file does not say comes from its base; sections are merged, `set` goes into stages."""
+    tree = {
+        "description": "Mine.",
+        "base": "uri",
+        "levels": 3,
+        "queries": {"pseudo": 9},
+        "set": {"stages.final.epochs": 5},
+    }
+    recipe, base = load_recipe(write(tmp_path / "mine.yaml", tree)), load_recipe("uri")
+    assert (recipe.name, recipe.description, recipe.levels) == ("mine", "Mine.", 3)
+    assert recipe.queries.pseudo == 9 and recipe.model == base.model
+    assert recipe.queries.kinds == base.queries.kinds
+    assert [s.name for s in recipe.stages] == [s.name for s in base.stages]
+    assert {s.name: s.epochs for s in recipe.stages}["final"] == 5.0
+
+
+def test_a_base_of_a_base():
+    """uri-general stands on uri-sequential."""
+    assert load_recipe("uri-general").task == "general"
+    assert load_recipe("uri-general").encoder == load_recipe("uri-sequential").encoder
+
+
+def test_a_base_does_not_change(tmp_path):
+    """Loading a recipe that stands on another leaves the other as it was."""
+    before = load_recipe("uri").settings
+    load_recipe("quickstart", ["stages.final.epochs=99"])
+    assert load_recipe("uri").settings == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("- a\n- b", "settings by name were expected"),
+        ("base: urii\ndescription: x", "Unknown base 'urii'; did you mean 'uri'"),
+        ("base: uri\nlevel: 3", "Unknown setting 'level'; did you mean 'levels'"),
+        ("base: uri\nset: {stages.finl.epochs: 2}", "Unknown stage 'finl'"),
+    ],
+)
+def test_files_with_mistakes(tmp_path, content, message):
+    """A file of one's own is checked like the shipped ones."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(str(path))
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    """A path without a file is an unknown recipe."""
+    with pytest.raises(ConfigError, match="Unknown recipe"):
+        load_recipe(str(tmp_path / "none.yaml"))
