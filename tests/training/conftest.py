@@ -93,6 +93,39 @@ def write_sequences(folder: Path, items: int = 200, users: int = 300) -> Path:
     return folder
 
 
+def write_encoder(folder: Path, *, settings: dict[str, Any] | None = None) -> Path:
+    """A one-layer BERT with random weights, as sentence-transformers lays a folder out."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder.mkdir(parents=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({s[:2] for s in _SYLLABLES})]
+    words += [f"##{s}" for s in sorted(set(_SYLLABLES))] + sorted({s for s in _SYLLABLES if s[2:]})
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=48)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(9)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        **(settings or {}),
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_pooling(folder: Path, **modes: Any) -> Path:
+    """The files that say how a sentence-transformers model is used."""
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(modes))
+    prompts = {"prompts": {"query": "query: ", "document": "passage: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    return folder
+
+
 STAGES: list[dict[str, Any]] = [
     {
         "name": "encoder",
@@ -269,3 +302,22 @@ def sequence_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sequence_data(sequence_folder: Path) -> RetrievalData:
     """The same, loaded."""
     return load_data(sequence_folder)
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT that pools its first token and has prompts; not to be changed."""
+    folder = write_encoder(tmp_path_factory.mktemp("encoder") / "tiny-bert")
+    return write_pooling(folder, pooling_mode_cls_token=True, pooling_mode_mean_tokens=False)
+
+
+@pytest.fixture
+def encoder_at() -> Callable[..., Path]:
+    """`write_encoder`."""
+    return write_encoder
+
+
+@pytest.fixture
+def pooling_at() -> Callable[..., Path]:
+    """`write_pooling`."""
+    return write_pooling
