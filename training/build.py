@@ -86,11 +86,18 @@ def training_queries(
     """
     parts: list[Queries] = []
     own = data.splits.get("train")
+    reads_text = recipe.task == "text"
     if own is not None and len(own) and recipe.queries.use_train:
+        if reads_text and own.texts is None:
+            raise ConfigError(
+                f"Recipe '{recipe.name}' reads query texts; {data.name} has histories. "
+                "Use uri-sequential or uri-general."
+            )
         parts.extend([own] * recipe.queries.repeat_train)
     dev = data.splits.get("dev")
-    dev = dev if dev is not None and len(dev) else None
-    if recipe.task == "text" and recipe.queries.pseudo:
+    if dev is not None and (not len(dev) or (reads_text and dev.texts is None)):
+        dev = None
+    if reads_text and recipe.queries.pseudo:
         made = pseudo_queries(
             data.documents,
             per_document=recipe.queries.pseudo,
@@ -156,11 +163,7 @@ def _config(recipe: Recipe, documents: int, **encoders: Any) -> GenRetConfig:
 def _build_text(
     recipe: Recipe, data: RetrievalData, train: Queries, seed: int
 ) -> tuple[GenRetModel, PreTrainedTokenizerBase]:
-    if train.texts is None:
-        raise ConfigError(
-            f"Recipe '{recipe.name}' reads query texts; {data.name} has histories. "
-            "Use uri-sequential or uri-general."
-        )
+    del train
     if recipe.encoder == "bag":
         return _build_bag(recipe, data, seed)
     backbone = load_backbone(recipe.encoder, recipe.text)
