@@ -14,16 +14,54 @@ TITLE_WIDTH = 60
 
 
 def show_report(output: Output, report: Mapping[str, Any]) -> None:
-    """Print the table of an evaluation report, where the report has one.
+    """Print what a report has: stages of training, the table of systems, and what belongs to it.
 
     Args:
         output: Where to print.
         report: What `hf_genret.evaluation.report.report` gave, or a report without systems.
     """
-    if report.get("systems"):
-        from hf_genret.evaluation import table
+    for stage in report.get("stages", ()):
+        facts = {key: value for key, value in stage.items() if key not in ("stage", "history")}
+        output.console.print(escape(f"{stage['stage']}: {_fact(facts)}"))
+    if not report.get("systems"):
+        return
+    from hf_genret.evaluation import table
 
-        output.console.print(table(report))
+    output.console.print(table(report))
+    _show_groups(output, report["systems"])
+    _show_ids(output, report)
+    if report.get("history_not_excluded"):
+        output.console.print("The same with items of the history left in:")
+        output.console.print(table({**report, "systems": report["history_not_excluded"]}))
+
+
+def _show_groups(output: Output, systems: Mapping[str, Any]) -> None:
+    """nDCG@10 on queries whose documents training saw as positives, and on the others."""
+    for name, system in systems.items():
+        groups = [group for group in ("seen", "unseen", "mixed") if system.get(group)]
+        figures = [_group(group, system[group]) for group in groups]
+        if len([figure for figure in figures if figure]) > 1:
+            output.console.print(escape(f"{name}, nDCG@10: {', '.join(filter(None, figures))}"))
+
+
+def _group(name: str, group: Mapping[str, Any]) -> str:
+    mean = group.get("metrics", {}).get("ndcg@10", {}).get("mean")
+    return "" if mean is None else f"{name} documents {mean:.3f} ({group['queries']} queries)"
+
+
+def _show_ids(output: Output, report: Mapping[str, Any]) -> None:
+    """APE with balance and pool, and what ids alone find, the order in a bucket random."""
+    for name, index in report.get("index", {}).items():
+        ape = index["ape"]
+        parts = [
+            f"{level.replace('_', ' ')} {ape[level]['ape']:.3f} (random {ape[level]['random']:.3f}, "
+            f"balance {ape[level]['balance']:.3f})"
+            for level in ("leaf", "level_1")
+        ]
+        alone = report["systems"].get(name, {}).get("expectation", {}).get("recall@10", {})
+        mean = alone.get("mean")
+        more = "" if mean is None else f"; ids alone R@10 {mean:.3f}"
+        output.console.print(escape(f"{name}, APE in nats: {', '.join(parts)}{more}"))
 
 
 def show_hits(output: Output, title: str, hits: Sequence[Mapping[str, Any]]) -> None:
