@@ -1,0 +1,382 @@
+"""Train, checkpoint, evaluate: the path behind the commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hf_genret import GenRetriever
+from hf_genret.data import RetrievalData, load_data
+from hf_genret.errors import CheckpointError, ConfigError, DataError
+from hf_genret.indexing import hierarchical_kmeans
+from hf_genret.training import api, stage_actions
+from hf_genret.training.controls import load_control
+from hf_genret.training.systems import Bench, aligned, row_codes
+
+TEXT = [
+    "bag={vocab_size: 500, dim: 32}",
+    "model.decoder_dim=32",
+    "queries.pseudo=2",
+    "search.beam_weights=[0.0, 0.1]",
+]
+ITEMS = ["items={dim: 32, feature_dim: 16, layers: 1}", "model.decoder_dim=32"]
+STEPS = {"encoder": 8, "ranker": 8, "level-1": 6, "level-2": 6, "em": 6, "final": 12}
+
+
+def short(recipe: str, *settings: str) -> list[str]:
+    """Few steps of every stage, small batches and widths."""
+    from hf_genret.training.recipes import load_recipe
+
+    out = list(TEXT if recipe in ("uri", "quickstart") else ITEMS)
+    for stage in load_recipe(recipe).stages:
+        out += [
+            f"stages.{stage.name}.max_steps={STEPS.get(stage.name, 6)}",
+            f"stages.{stage.name}.batch_size=64",
+            f"stages.{stage.name}.evaluations=2",
+        ]
+    return [*out, *settings]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, text_folder) -> tuple[Path, dict[str, Any]]:
+    """A checkpoint of `uri` on 200 documents, and the report of its training."""
+    out = tmp_path_factory.mktemp("trained") / "out"
+    return out, api.train(text_folder, "uri", out, short("uri"), seed=1)
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, text_folder) -> dict[str, Any]:
+    """Its report on test, every system."""
+    return api.evaluate_checkpoint(trained[0], text_folder)
+
+
+def ndcg(report: dict[str, Any], system: str) -> float:
+    return report["systems"][system]["metrics"]["ndcg@10"]["mean"]
+
+
+# ---- the checkpoint -----------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_whole(trained):
+    """Manifest, facts of the training, controls; nothing is left of the run."""
+    out, report = trained
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["seed"] == 1 and manifest["command"] == report["command"]
+    assert (out / "baselines" / "kmeans.safetensors").is_file()
+    training = json.loads((out / "training.json").read_text())
+    assert training["recipe"] == json.loads(json.dumps(report["recipe"]))
+    assert [stage["stage"] for stage in training["stages"]][-1] == report["stages"][-1]["stage"]
+    assert not out.with_name("out.run").exists()
+    assert not [path for path in out.parent.iterdir() if path != out]
+
+
+def test_the_training_report(trained):
+    """One shape: data, split, command without paths, seed, seconds, what training saw."""
+    _, report = trained
+    assert report["command"].startswith("hf-genret train DATA --recipe uri --seed 1 --set ")
+    assert {"data", "split", "versions", "seconds", "systems"} <= set(report)
+    facts = report["training"]
+    assert facts["processes"] == 1 and facts["own_queries"] == 60
+    assert facts["pairs"] >= facts["queries"] > 200
+    assert {"level_1", "leaf"} <= set(facts["theorem_1"])
+    by_name = {stage["stage"]: stage for stage in report["stages"]}
+    assert {"displaced", "codes_used", "changed_from_start"} <= set(by_name["level-1"])
+    assert all("history" in stage for stage in report["stages"])
+    json.dumps(report)
+
+
+def test_no_level_is_empty(trained):
+    """Capacity is exact at every node of what was saved."""
+    retriever = GenRetriever.from_pretrained(trained[0], device="cpu")
+    codes, sizes = row_codes(retriever.model), retriever.model.config.codebook_sizes
+    nodes = np.zeros(200, dtype=np.int64)
+    for level, size in enumerate(sizes):
+        nodes = nodes * size + codes[:, level]
+        loads = np.bincount(nodes, minlength=int(np.prod(sizes[: level + 1])))
+        below = 200 // len(loads)
+        assert set(loads.tolist()) <= {below, below + 1}
+
+
+def test_the_report_on_test(evaluated):
+    """Every system that makes sense, with intervals, pools, and facts of the ids."""
+    assert set(evaluated["systems"]) == {
+        *("generative", "kmeans", "dense", "dense_untrained", "bm25", "random")
+    }
+    for entry in evaluated["systems"].values():
+        figures = entry["metrics"]["ndcg@10"]
+        assert figures["low"] <= figures["mean"] <= figures["high"]
+        assert {"documents_ranked", "latency_ms", "bytes"} <= set(entry)
+    assert evaluated["systems"]["generative"]["documents_ranked"] <= 0.09 * 200
+    assert evaluated["systems"]["dense"]["documents_ranked"] == 200
+    assert set(evaluated["index"]) == {"generative", "kmeans"}
+    assert "ape" in evaluated["index"]["generative"]
+    assert evaluated["command"].startswith("hf-genret evaluate CHECKPOINT DATA")
+    json.dumps(evaluated)
+
+
+def test_it_beats_random(evaluated):
+    """By far: the corpus is easy."""
+    assert ndcg(evaluated, "generative") > 5 * ndcg(evaluated, "random")
+
+
+def test_systems_by_wish(trained, text_folder):
+    """Only those; an unknown one is a sentence."""
+    report = api.evaluate_checkpoint(trained[0], text_folder, systems=["dense"])
+    assert list(report["systems"]) == ["dense"]
+    with pytest.raises(ConfigError, match="Unknown system 'dens'; known: "):
+        api.evaluate_checkpoint(trained[0], text_folder, systems=["dens"])
+
+
+def test_a_control_is_the_same_model_with_other_ids(trained):
+    """A decoder of its own on balanced k-means ids; encoder and vectors are the model's."""
+    out, _ = trained
+    retriever = GenRetriever.from_pretrained(out, device="cpu")
+    control = load_control(retriever.model, out, "kmeans")
+    vectors, sizes = retriever.model.vectors.numpy(), retriever.model.config.codebook_sizes
+    ids = hierarchical_kmeans(vectors, sizes, seed=1, cosine=True)
+    assert np.array_equal(row_codes(control), ids)
+    assert not torch.equal(control.decoder.memory.weight, retriever.model.decoder.memory.weight)
+    for name, value in retriever.model.encoder.state_dict().items():
+        assert torch.equal(control.encoder.state_dict()[name], value)
+    assert torch.equal(control.vectors, retriever.model.vectors)
+    with pytest.raises(CheckpointError, match="no control 'rq'"):
+        load_control(retriever.model, out, "rq")
+
+
+def test_a_control_reloads_as_it_was_in_memory(tmp_path, small_folder, monkeypatch):
+    """Its hits from the checkpoint are those it had when it was trained."""
+    kept: list[Any] = []
+    real = api.save_control
+
+    def save(control, *args):
+        kept.append(control)
+        real(control, *args)
+
+    monkeypatch.setattr(api, "save_control", save)
+    api.train(small_folder, "uri", tmp_path / "out", short("uri"))
+    retriever = GenRetriever.from_pretrained(tmp_path / "out", device="cpu")
+    data = load_data(small_folder)
+    bench = Bench(retriever, tmp_path / "out", data, "test", exclude_history=False)
+    again = bench._control("kmeans")
+    kept[0].config.beam_weight = retriever.model.config.beam_weight
+    there = bench._search(kept[0].eval(), "kmeans")
+    for a, b in zip(again.rows, there.rows, strict=True):
+        assert a.tolist() == b.tolist()
+
+
+# ---- other data ---------------------------------------------------------------------------
+
+
+def test_a_reordered_corpus_is_aligned(trained, text_folder):
+    """Rows, judgments and histories follow the checkpoint's order; figures stay."""
+    data = load_data(text_folder)
+    order = np.random.default_rng(0).permutation(200)
+    place = {int(row): new for new, row in enumerate(order)}
+    splits = {
+        name: type(queries)(
+            queries.ids,
+            [{place[row]: gain for row, gain in gains.items()} for gains in queries.relevant],
+            queries.texts,
+            [np.asarray([place[row] for row in gains]) for gains in queries.relevant],
+        )
+        for name, queries in data.splits.items()
+    }
+    shuffled = RetrievalData("tiny", "1", data.documents.take(order), splits)
+    back = aligned(shuffled, data.documents.ids)
+    assert back.documents.ids == data.documents.ids
+    assert back.documents.texts == data.documents.texts
+    for name, queries in data.splits.items():
+        assert back.splits[name].relevant == queries.relevant
+        histories = [history.tolist() for history in back.splits[name].histories]
+        assert histories == [list(gains) for gains in queries.relevant]
+    systems = ["generative", "dense"]
+    first = api.evaluate_checkpoint(trained[0], data, systems=systems)
+    second = api.evaluate_checkpoint(trained[0], back, systems=systems)
+    assert ndcg(first, "generative") == ndcg(second, "generative")
+
+
+def test_another_corpus_is_refused(trained, small_folder):
+    """One sentence says what to do."""
+    with pytest.raises(DataError, match=r"holds 80 documents and the checkpoint 200.*index this"):
+        api.evaluate_checkpoint(trained[0], small_folder)
+
+
+def test_a_split_that_is_not_there(trained, text_folder):
+    """One sentence."""
+    with pytest.raises(DataError, match="has no 'final' queries"):
+        api.evaluate_checkpoint(trained[0], text_folder, "final")
+
+
+# ---- runs that end badly ------------------------------------------------------------------
+
+
+class Killed(RuntimeError):
+    """Stands for a signal."""
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.rglob("*.safetensors"))}
+
+
+def test_an_interrupted_run_goes_on(tmp_path, small_folder, monkeypatch):
+    """Killed in an assignment, again in a control, again before publishing: the same files."""
+    settings = short("uri")
+    api.train(small_folder, "uri", tmp_path / "whole", settings)
+    real = stage_actions.ACTIONS["reassign"]
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setitem(stage_actions.ACTIONS, "reassign", lambda *a: [real(*a), fail()])
+        with pytest.raises(Killed):
+            api.train(small_folder, "uri", out, settings)
+    for name in ("save_control", "_publish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(api, name, fail)
+            with pytest.raises(Killed):
+                api.train(small_folder, "uri", out, settings, resume=True)
+        assert not out.exists()
+    api.train(small_folder, "uri", out, settings, resume=True)
+    whole, found = files_of(tmp_path / "whole"), files_of(out)
+    assert found.keys() == whole.keys() and len(whole) >= 3
+    assert [name for name in whole if whole[name] != found[name]] == []
+    assert not out.with_name("out.run").exists()
+
+
+def test_resuming_another_run_is_refused(tmp_path, small_folder, text_folder, monkeypatch):
+    """Recipe, seed and data have to be those of before; without a run there is nothing to do."""
+    out = tmp_path / "out"
+    with pytest.raises(CheckpointError, match="holds no interrupted run to resume"):
+        api.train(small_folder, "uri", out, short("uri"), resume=True)
+    with monkeypatch.context() as patch:
+        patch.setitem(stage_actions.ACTIONS, "clusters", lambda *a: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            api.train(small_folder, "uri", out, short("uri"))
+    other = short("uri", "stages.final.epochs=9")
+    for data, settings, seed, what in [
+        (small_folder, other, 0, "recipe"),
+        (small_folder, short("uri"), 5, "seed"),
+        (text_folder, short("uri"), 0, "data"),
+    ]:
+        with pytest.raises(CheckpointError, match=f"had another {what}; resume it with the same"):
+            api.train(data, "uri", out, settings, resume=True, seed=seed)
+
+
+def test_a_mistake_leaves_an_interrupted_run_alone(tmp_path, small_folder):
+    """A recipe or data that cannot be used is refused before anything is removed."""
+    work = tmp_path / "out.run"
+    work.mkdir()
+    (work / "precious").touch()
+    with pytest.raises(ConfigError):
+        api.train(small_folder, "uri", tmp_path / "out", ["levles=2"])
+    with pytest.raises(ConfigError, match="Use uri"):
+        api.train(small_folder, "uri-sequential", tmp_path / "out")
+    with pytest.raises(ConfigError, match="controls need a stage with the objective cross_entropy"):
+        api.train(small_folder, "uri", tmp_path / "out", ["stages=[]"])
+    assert (work / "precious").is_file()
+
+
+def test_a_place_that_cannot_be(tmp_path, small_folder, monkeypatch):
+    """A file, or the working folder: said before the training."""
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="is a file; a folder for the checkpoint"):
+        api.train(small_folder, "uri", tmp_path / "file")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="the working folder cannot be replaced"):
+        api.train(small_folder, "uri", ".")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(trained, tmp_path, small_folder, monkeypatch):
+    """The old checkpoint still loads, and the run can go on once there is room."""
+    out = tmp_path / "out"
+    shutil.copytree(trained[0], out)
+    before = files_of(out)
+    from hf_genret import checkpoints
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_manifest", full)
+        with pytest.raises(CheckpointError, match=r"No space left on device.*is untouched"):
+            api.train(small_folder, "uri", out, short("uri"))
+    assert files_of(out) == before
+    assert len(GenRetriever.from_pretrained(out, device="cpu").documents) == 200
+    api.train(small_folder, "uri", out, short("uri"), resume=True)
+    assert len(GenRetriever.from_pretrained(out, device="cpu").documents) == 80
+
+
+# ---- every recipe -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", ["quickstart", "uri-sequential", "uri-general"])
+def test_every_recipe_trains(tmp_path, text_folder, sequence_folder, recipe):
+    """200 documents: all codes of every level in use, better than random, pools as promised."""
+    data = text_folder if recipe == "quickstart" else sequence_folder
+    report = api.train(data, recipe, tmp_path / "out", short(recipe))
+    assert report["training"]["codebook_sizes"]
+    systems = ["generative", "kmeans", "dense", "random"]
+    found = api.evaluate_checkpoint(tmp_path / "out", data, systems=systems)
+    assert ndcg(found, "generative") > 2 * ndcg(found, "random")
+    for level in found["index"]["generative"]["levels"]:
+        assert level["used"] > level["codes"] / 2
+    if recipe != "quickstart":
+        assert set(found["history_not_excluded"]) == {"generative", "kmeans", "dense"}
+
+
+def test_the_same_seed_gives_the_same_report(tmp_path, text_folder, trained, evaluated):
+    """Twice the same figures, stage by stage and on test."""
+    out, first = trained
+    second = api.train(text_folder, "uri", tmp_path / "out", short("uri"), seed=1)
+    assert files_of(out) == files_of(tmp_path / "out")
+    for a, b in zip(first["stages"], second["stages"], strict=True):
+        assert {k: v for k, v in a.items() if k != "history"} == {
+            k: v for k, v in b.items() if k != "history"
+        }
+    again = api.evaluate_checkpoint(tmp_path / "out", text_folder)
+    for name, entry in evaluated["systems"].items():
+        assert again["systems"][name]["metrics"] == entry["metrics"]
+
+
+# ---- pretrained encoders ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param([], id="frozen"),
+        pytest.param(["text.memory=tokens"], id="tokens"),
+        pytest.param(["text.freeze=false"], id="trained"),
+        pytest.param(["lora.r=2", "lora.dropout=0.0"], id="lora"),
+    ],
+)
+def test_a_pretrained_encoder(tmp_path, small_folder, bert_folder, settings):
+    """Trains, and loads again with the hits it had; the untrained encoder stands beside it."""
+    out = tmp_path / "out"
+    kept: list[Any] = []
+    real = GenRetriever.save_pretrained
+
+    def save(self, *args, **kwargs):
+        kept.append(self.search("title one", k=5) + self.search("another two", k=5))
+        return real(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GenRetriever, "save_pretrained", save)
+        overrides = short("uri", f"encoder={bert_folder}", *settings)
+        api.train(small_folder, "uri", out, [o for o in overrides if not o.startswith("bag")])
+    retriever = GenRetriever.from_pretrained(out, device="cpu")
+    hits = retriever.search("title one", k=5) + retriever.search("another two", k=5)
+    assert [hit.id for hit in hits] == [hit.id for hit in kept[0]]
+    assert not any("lora" in name for name in retriever.model.state_dict())
+    found = api.evaluate_checkpoint(out, small_folder, systems=["dense", "dense_untrained"])
+    assert set(found["systems"]) == {"dense", "dense_untrained"}
+    untrained = (out / "baselines" / "untrained_encoder.safetensors").is_file()
+    assert untrained == (settings not in ([], ["text.memory=tokens"]))
