@@ -21,6 +21,7 @@ from hf_genret.training.processes import is_main, main_says, together, wait, wor
 from hf_genret.training.train import _without_json
 
 ROOT = Path(__file__).resolve().parents[2]
+PATH = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def write_recipe(folder: Path) -> Path:
@@ -86,7 +87,7 @@ def launched(tmp_path_factory, small_folder):
     environment = os.environ | {
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PATH,
     }
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=300, cwd=folder
@@ -186,7 +187,7 @@ def test_zero_2(tmp_path, small_folder):
     command += ["--num_processes", "1", "--mixed_precision", "no"]
     command += ["-m", "hf_genret.training.train", str(small_folder)]
     command += ["--recipe", str(write_recipe(tmp_path)), "--output", str(tmp_path / "out")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATH}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "out" / "manifest.json").is_file()
