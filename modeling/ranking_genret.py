@@ -24,7 +24,7 @@ class Ranker(nn.Module):
 
     def __init__(self, config: GenRetConfig) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor(float(config.ranker_scale)))
+        self.scale = nn.Parameter(torch.full((1,), float(config.ranker_scale)))
 
     def forward(self, queries: Tensor, items: Tensor) -> Tensor:
         """Logits [B, N] of queries [B, D] against items [N, D] shared or [B, N, D] of their own."""
