@@ -211,6 +211,7 @@ def write_files(
     facts: Mapping[str, Any] | None = None,
     report: Mapping[str, Any] | None = None,
     repo_id: str | None = None,
+    beside: str | Path | None = None,
 ) -> None:
     """Fill an empty folder with a checkpoint; the manifest comes last.
 
@@ -220,6 +221,7 @@ def write_files(
         facts: Entries of the manifest; the retriever's own by default.
         report: An evaluation report, for a card with its figures.
         repo_id: The repository that the card's examples name; then there is always a card.
+        beside: A folder whose content goes with it.
     """
     from hf_genret.hub.card import finish_card, write_card
 
@@ -228,6 +230,8 @@ def write_files(
         retriever.processing_class.save_pretrained(fresh)
     if len(retriever.documents):
         retriever.documents.save(fresh)
+    if beside is not None:
+        shutil.copytree(beside, fresh, dirs_exist_ok=True)
     if report is not None:
         write_card(fresh, retriever, report, repo_id=repo_id)
     elif retriever.folder is not None:
@@ -283,7 +287,9 @@ def _keep_others(old: Path, fresh: Path, *, same: bool) -> None:
     except CheckpointError:
         listed = set()
     replaced = {name.split("/")[0] for name in listed} | {MANIFEST_FILE}
-    if (old / "config.json").is_file() and not same:
+    if same:
+        replaced.difference_update(MEASURED)
+    elif (old / "config.json").is_file():
         replaced.update(MEASURED)  # it speaks of the old checkpoint
     for entry in old.iterdir():
         stale = entry.name in replaced or ".safetensors" in entry.name

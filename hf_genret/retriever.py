@@ -113,6 +113,7 @@ class GenRetriever:
         *,
         extra_manifest: Mapping[str, Any] | None = None,
         report: Mapping[str, Any] | None = None,
+        beside: str | Path | None = None,
     ) -> None:
         """Save everything: weights, index, vectors, code, tokenizer, documents, card, manifest.
 
@@ -123,12 +124,16 @@ class GenRetriever:
             folder: Where the checkpoint goes.
             extra_manifest: Entries of manifest.json, for example `seed` and `data`.
             report: An evaluation report: kept as report.json, its figures go into the card.
+            beside: A folder whose content becomes part of the checkpoint, for example the record
+                of its training.
 
         Raises:
             CheckpointError: When the disk refuses.
         """
         facts = {**self.facts, **(extra_manifest or {})}
-        files = partial(checkpoints.write_files, retriever=self, facts=facts, report=report)
+        files = partial(
+            checkpoints.write_files, retriever=self, facts=facts, report=report, beside=beside
+        )
         self.folder, self.facts = checkpoints.write_folder(folder, files, self.folder), facts
 
     def push_to_hub(

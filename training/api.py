@@ -18,11 +18,11 @@ from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.evaluation import per_query, scrub_command, theorem1_report
 from hf_genret.evaluation.report import report as make_report
-from hf_genret.files import atomic_folder, atomic_write_text
+from hf_genret.files import atomic_write_text
 from hf_genret.retriever import GenRetriever
 from hf_genret.training.arguments import GenRetTrainingArguments
 from hf_genret.training.build import Start, build
-from hf_genret.training.controls import FOLDER, save_control, train_control
+from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
 from hf_genret.training.lora import merge_lora
@@ -78,7 +78,7 @@ def train_on(
     _run_folder(work, resume, _identity(data, recipe, seed))
     learns = any("encoder" in stage.train for stage in recipe.stages)
     if learns and start.tokenizer is not None and is_main():
-        save_untrained(start.model, work)
+        save_untrained(start.model, work / _BESIDE)
     trainer = GenRetTrainer(
         start.model,
         args,
@@ -96,7 +96,7 @@ def train_on(
         folder = work / f"control-{ids}"
         control = train_control(model, ids, _arguments(folder, seed), start.data, last)
         if is_main():
-            save_control(control, work, ids)
+            save_control(control, work / _BESIDE, ids)
     distributions = recorded(trainer.run.log, start.data, data.documents)
     report = make_report(
         data,
@@ -178,6 +178,7 @@ def quickstart(output: str | Path, seed: int = 0) -> dict[str, Any]:
     return report
 
 
+_BESIDE = "beside"  # in the run's folder: what becomes part of the checkpoint beside the model
 _EXAMPLES = ["join two paths", "parse a date string", "run a command in a subprocess"]
 
 
@@ -304,15 +305,11 @@ def _publish(
         "command": report["command"],
         "exclude_history": exclude_history,
     }
-    retriever.save_pretrained(output, extra_manifest=facts)
-    if (work / FOLDER).is_dir():
-        with atomic_folder(output / FOLDER) as target:
-            shutil.copytree(work / FOLDER, target, dirs_exist_ok=True)
-    else:
-        shutil.rmtree(output / FOLDER, ignore_errors=True)
     parts = ("recipe", "stages", "training", "seconds", "distributions")
     training = {key: report[key] for key in parts}
-    atomic_write_text(output / "training.json", json.dumps(training, indent=1) + "\n")
+    extras = work / _BESIDE
+    atomic_write_text(extras / "training.json", json.dumps(training, indent=1) + "\n")
+    retriever.save_pretrained(output, extra_manifest=facts, beside=extras)
     shutil.rmtree(work, ignore_errors=True)
 
 

@@ -54,8 +54,8 @@ def _show_ids(output: Output, report: Mapping[str, Any]) -> None:
     for name, index in report.get("index", {}).items():
         ape = index["ape"]
         parts = [
-            f"{level.replace('_', ' ')} {ape[level]['ape']:.3f} (random {ape[level]['random']:.3f}, "
-            f"balance {ape[level]['balance']:.3f})"
+            f"{level.replace('_', ' ')} {ape[level]['ape']:.3f} "
+            f"(random {ape[level]['random']:.3f}, balance {ape[level]['balance']:.3f})"
             for level in ("leaf", "level_1")
         ]
         alone = report["systems"].get(name, {}).get("expectation", {}).get("recall@10", {})
