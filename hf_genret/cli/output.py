@@ -50,10 +50,19 @@ class Output:
             write_report(report, self.json_file)
 
 
+def _hide_small_bars() -> None:
+    """Switch off transformers' own bars: a stage of training would show dozens of a moment each."""
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+
 @contextlib.contextmanager
 def output(json_file: str | None) -> Iterator[Output]:
     """The output of a command; with `-`, whatever prints meanwhile goes to standard error."""
     result = Output(json_file)
+    _hide_small_bars()
     if json_file == "-":
         with contextlib.redirect_stdout(sys.stderr):
             yield result

@@ -53,6 +53,8 @@ def _show_ids(output: Output, report: Mapping[str, Any]) -> None:
     """APE with balance and pool, and what ids alone find, the order in a bucket random."""
     for name, index in report.get("index", {}).items():
         ape = index["ape"]
+        if not ape["unbucketed"]:
+            continue  # one relevant document a query: every index has an APE of 0
         parts = [
             f"{level.replace('_', ' ')} {ape[level]['ape']:.3f} "
             f"(random {ape[level]['random']:.3f}, balance {ape[level]['balance']:.3f})"
