@@ -64,6 +64,7 @@ def build_demo(
             label="Documents",
             interactive=False,
             wrap=True,
+            column_widths=["34%", "10%", "10%", "46%"],
         )
         gradio.on(
             [query.submit, button.click],
