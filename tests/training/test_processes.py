@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from torch import multiprocessing
 from torch.nn import functional
 
@@ -54,7 +55,8 @@ def write_recipe(folder: Path) -> Path:
 
 WATCH = '''
 """Trains through the launcher's module and writes what each process ended with."""
-import sys, torch
+import sys
+from safetensors.torch import save_file
 from hf_genret.training import genret_trainer
 from hf_genret.training.train import main
 
@@ -65,7 +67,7 @@ def train(self, *args, **kwargs):
     state = {k: v.clone() for k, v in self.model.state_dict().items()}
     state["codes"] = self.run.codes
     name = "control" if len(self.stages) == 1 else "model"
-    torch.save(state, f"{sys.argv[1]}/{name}-{self.args.process_index}.pt")
+    save_file(state, f"{sys.argv[1]}/{name}-{self.args.process_index}.safetensors")
     return done
 
 genret_trainer.GenRetTrainer.train = train
@@ -100,7 +102,7 @@ def test_they_train_one_model(launched):
     """Both processes end with the same weights and ids, in the run and in its control."""
     folder, _ = launched
     for name in ("model", "control"):
-        ours, theirs = (torch.load(folder / f"{name}-{rank}.pt") for rank in (0, 1))
+        ours, theirs = (load_file(folder / f"{name}-{rank}.safetensors") for rank in (0, 1))
         for key, value in ours.items():
             assert torch.equal(value, theirs[key]), f"{name}: {key}"
 
@@ -141,7 +143,9 @@ def _in_a_process(rank: int, size: int, folder: str) -> None:
     wait()
     assert together() and world_size() == size and is_main() == (rank == 0)
     # DDP divides the sum of gradients by the number of processes.
-    torch.save((mean.detach(), logits.grad / size, said), f"{folder}/{rank}.pt")
+    assert said == {"from": 0}
+    ended = {"mean": mean.detach(), "gradient": logits.grad / size}
+    save_file(ended, f"{folder}/{rank}.safetensors")
     torch.distributed.destroy_process_group()
 
 
@@ -155,10 +159,9 @@ def test_the_mean_over_processes_carries_gradients(tmp_path):
     mean = whole.softmax(-1).mean(0)
     (-mean.log().mean()).backward()
     for rank in (0, 1):
-        found, gradient, said = torch.load(tmp_path / f"{rank}.pt")
-        assert said == {"from": 0}
-        torch.testing.assert_close(found, mean.detach())
-        torch.testing.assert_close(gradient, whole.grad.chunk(2)[rank])
+        found = load_file(tmp_path / f"{rank}.safetensors")
+        torch.testing.assert_close(found["mean"], mean.detach())
+        torch.testing.assert_close(found["gradient"], whole.grad.chunk(2)[rank])
 
 
 def test_one_process_is_its_own_main():
