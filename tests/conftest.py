@@ -40,3 +40,22 @@ def seed() -> int:
 def rng(seed: int) -> np.random.Generator:
     """A NumPy generator that starts the same in every test."""
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def shop():
+    """An untrained retriever of three items that reads histories and no text."""
+    from hf_genret.data import Documents
+    from hf_genret.modeling import GenRetConfig, GenRetModel
+    from hf_genret.retriever import GenRetriever
+
+    config = GenRetConfig(
+        item_encoder={"type": "items", "num_items": 3, "dim": 8},
+        history_encoder={"type": "sequence", "dim": 8},
+        vector_dim=8,
+        codebook_sizes=[2, 2],
+        decoder_dim=8,
+    )
+    model = GenRetModel(config)
+    model.set_index(torch.tensor([[0, 0], [0, 1], [1, 0]]), vectors=torch.randn(3, 8))
+    return GenRetriever(model, None, Documents(["i1", "i2", "i3"], ["a", "b", "c"], [""] * 3))

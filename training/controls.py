@@ -74,9 +74,6 @@ def load_control(model: GenRetModel, folder: str | Path, ids: str) -> GenRetMode
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no control '{ids}'; train with controls=[{ids}].")
     control = copy.deepcopy(model)
-    parts = load_file(path)
-    control.load_state_dict(parts, strict=False)
-    control.config.num_paths = len(control.index)
-    control.config.num_nodes = control.index.num_nodes
+    control.load_state_dict(load_file(path), strict=False)
     control.set_vectors(model.vectors)
     return control

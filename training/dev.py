@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_genret.encoding import encode, pooled_vectors
+from hf_genret.encoding import encode, pad_histories, pooled_vectors
+from hf_genret.evaluation.metrics import candidate_recall, item_metrics
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.batches import TrainingData
 
@@ -29,35 +30,35 @@ def dev_metrics(
     if data.dev is None:
         return {}
     vectors = pooled_vectors(model, data.items)
-    gains: list[float] = []
-    recalls: list[float] = []
-    pools: list[float] = []
+    rows: list[np.ndarray] = []
+    pools: list[np.ndarray] = []
+    relevant: list[dict[int, float]] = []
     if search:
         model.set_vectors(vectors)
     for numbers, encoded in encode(model, data.dev, batch_size=128):
-        relevant = [data.dev.queries.relevant[i] for i in numbers]
+        relevant += [data.dev.queries.relevant[i] for i in numbers]
         exclude = _exclusions(data, numbers) if data.exclude_history else None
         if search:
             found = model.search(
                 k=10, num_beams=beams or None, exclude=exclude, encoder_outputs=encoded
             )
-            ranked = found.rows.cpu().numpy()
-            for rows, gain in zip(found.pool_rows.tolist(), relevant, strict=True):
-                pool = set(rows)
-                recalls.append(sum(row in pool for row in gain) / len(gain))
-            pools.extend(found.pool.tolist())
+            rows += _without_padding(found.rows)
+            pools += _without_padding(found.pool_rows)
         else:
-            ranked = _dense(encoded.pooler_output, vectors, exclude)
-        gains.extend(_ndcg(row, gain) for row, gain in zip(ranked, relevant, strict=True))
-    metrics = {"ndcg@10": float(np.mean(gains))}
+            rows += list(_dense(encoded.pooler_output, vectors, exclude))
+    metrics = {"ndcg@10": float(np.mean(item_metrics(rows, relevant, (10,))["ndcg@10"]))}
     if search:
-        metrics |= {"recall": float(np.mean(recalls)), "pool": float(np.mean(pools))}
+        metrics["recall"] = float(np.mean(candidate_recall(pools, relevant)))
+        metrics["pool"] = float(np.mean([len(pool) for pool in pools]))
     return metrics
 
 
-def _exclusions(data: TrainingData, numbers: np.ndarray) -> Tensor | None:
-    from hf_genret.encoding import pad_histories
+def _without_padding(rows: Tensor) -> list[np.ndarray]:
+    """Rows [B, n], -1 is padding, as one array a query."""
+    return [row[row >= 0] for row in rows.cpu().numpy()]
 
+
+def _exclusions(data: TrainingData, numbers: np.ndarray) -> Tensor | None:
     histories = data.dev.queries.histories if data.dev is not None else None
     return None if histories is None else pad_histories([histories[i] for i in numbers])
 
@@ -69,11 +70,3 @@ def _dense(queries: Tensor, vectors: Tensor, exclude: Tensor | None) -> np.ndarr
         where = (exclude >= 0).nonzero(as_tuple=True)
         scores[where[0], exclude[where]] = -torch.inf
     return scores.topk(min(10, scores.shape[1]), dim=1).indices.cpu().numpy()
-
-
-def _ndcg(rows: np.ndarray, gain: dict[int, float], k: int = 10) -> float:
-    """nDCG@k with linear gain."""
-    discount = 1 / np.log2(np.arange(2, k + 2))
-    got = sum(gain.get(int(row), 0.0) * d for row, d in zip(rows[:k], discount, strict=False))
-    ideal = sum(g * d for g, d in zip(sorted(gain.values(), reverse=True), discount, strict=False))
-    return got / ideal

@@ -288,8 +288,6 @@ class GenRetTrainer(Trainer):
             return None
         self.run = RunState.load(folder)
         self._load_from_checkpoint(str(folder))
-        self.model.config.num_paths = len(self.model.index)
-        self.model.config.num_nodes = self.model.index.num_nodes
         if self.run.codes.min() >= 0:
             self.model.set_index(self.run.codes)
         logger.info("Resuming from %s, stage %d.", folder, self.run.stage + 1)

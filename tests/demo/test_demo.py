@@ -65,23 +65,8 @@ def test_examples_come_from_the_documents(retriever):
     assert len(example_queries(retriever, 50)) == 4 and example_queries(retriever, 0) == []
 
 
-def test_a_model_of_histories_takes_ids():
+def test_a_model_of_histories_takes_ids(shop):
     """Ids separated by commas; an unknown one is said on the page."""
-    import torch
-
-    from hf_genret.modeling import GenRetConfig, GenRetModel
-    from hf_genret.retriever import GenRetriever
-
-    config = GenRetConfig(
-        item_encoder={"type": "items", "num_items": 3, "dim": 8},
-        history_encoder={"type": "sequence", "dim": 8},
-        vector_dim=8,
-        codebook_sizes=[2, 2],
-        decoder_dim=8,
-    )
-    model = GenRetModel(config)
-    model.set_index(torch.tensor([[0, 0], [0, 1], [1, 0]]), vectors=torch.randn(3, 8))
-    shop = GenRetriever(model, None, Documents(["i1", "i2", "i3"], ["a", "b", "c"], [""] * 3))
     rows, said = search_table(shop, "i1, i2")
     assert [row[0] for row in rows] == ["c"] and said == "1 document."
     assert search_table(shop, "i1,<x>") == (

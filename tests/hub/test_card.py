@@ -86,23 +86,8 @@ def test_its_transformers_example_runs(retriever, tmp_path):
     assert names["model"].search(**names["tokens"], k=2).rows.shape == (1, 2)
 
 
-def test_histories_have_their_own_examples():
+def test_histories_have_their_own_examples(shop):
     """A model without text is shown with recommend()."""
-    import torch
-
-    from hf_genret.modeling import GenRetConfig, GenRetModel
-    from hf_genret.retriever import GenRetriever
-
-    config = GenRetConfig(
-        item_encoder={"type": "items", "num_items": 3, "dim": 8},
-        history_encoder={"type": "sequence", "dim": 8},
-        vector_dim=8,
-        codebook_sizes=[2, 2],
-        decoder_dim=8,
-    )
-    model = GenRetModel(config)
-    model.set_index(torch.tensor([[0, 0], [0, 1], [1, 0]]), vectors=torch.zeros(3, 8))
-    shop = GenRetriever(model, None, Documents(["i1", "i2", "i3"], ["a", "b", "c"], [""] * 3))
     text = render_card(shop)
     assert 'recommend(history=["i1"], k=5)' in text and "AutoTokenizer" not in text
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
