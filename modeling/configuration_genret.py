@@ -31,10 +31,23 @@ class GenRetConfig(PreTrainedConfig):
         decoder_layers: Number of decoder blocks.
         decoder_heads: Attention heads a block.
         decoder_dropout: Dropout inside the decoder.
-        head_type: Name in `heads_genret.HEADS`: `plain` or `cluster`.
-        head_scale: Start of the learnable scale (inverse temperature) of cluster heads.
+        decoder_inputs: What the decoder reads of the codes so far: `tokens` (embeddings of its
+            own) or `codebooks` (the vectors of codebook heads).
+        head_type: Name in `heads_genret.HEADS`: `plain`, `cluster` or `codebook`.
+        head_scale: Start of the learnable scale (inverse temperature) of cluster and codebook
+            heads.
         head_similarity: `cosine` or `dot`, between a query and a cluster centre.
         max_head_nodes: Cluster heads keep one centre a node up to this many nodes a level.
+        indexer: What gives a document its id, a name in `indexers_genret.INDEXERS`: `decoder` (the
+            decoder itself, reading the document), `mlp`, `pq`, `rq`, or `tied` (a residual
+            quantizer on the codebook heads).
+        indexer_hidden: Width of the MLP indexer's hidden layer; 0 is twice `vector_dim`.
+        indexer_dropout: Dropout of the MLP indexer.
+        indexer_similarity: `cosine` or `distance`, between a vector and a codebook of its own.
+        indexer_scale: Start of the indexer's learnable scale; 0 lets a tied one share the heads'.
+        ranker_similarity: Name in `ranking_genret.SIMILARITIES`: `dot`, `cosine`, `bilinear` or
+            `low_rank`.
+        ranker_rank: Rank of the low-rank bilinear map.
         ranker_scale: Start of the learnable inverse temperature of the ranker's softmax.
         beam_weight: Weight of the beam's log-probability beside the ranker's score.
         search_beams: Leaves that `search` visits by default.
@@ -70,10 +83,18 @@ class GenRetConfig(PreTrainedConfig):
         decoder_layers: int = 2,
         decoder_heads: int = 4,
         decoder_dropout: float = 0.1,
+        decoder_inputs: str = "tokens",
         head_type: str = "cluster",
         head_scale: float = 10.0,
         head_similarity: str = "cosine",
         max_head_nodes: int = 65_536,
+        indexer: str = "decoder",
+        indexer_hidden: int = 0,
+        indexer_dropout: float = 0.2,
+        indexer_similarity: str = "distance",
+        indexer_scale: float = 10.0,
+        ranker_similarity: str = "dot",
+        ranker_rank: int = 32,
         ranker_scale: float = 20.0,
         beam_weight: float = 0.0,
         search_beams: int = 50,
@@ -102,10 +123,18 @@ class GenRetConfig(PreTrainedConfig):
         self.decoder_layers = decoder_layers
         self.decoder_heads = decoder_heads
         self.decoder_dropout = decoder_dropout
+        self.decoder_inputs = decoder_inputs
         self.head_type = head_type
         self.head_scale = head_scale
         self.head_similarity = head_similarity
         self.max_head_nodes = max_head_nodes
+        self.indexer = indexer
+        self.indexer_hidden = indexer_hidden
+        self.indexer_dropout = indexer_dropout
+        self.indexer_similarity = indexer_similarity
+        self.indexer_scale = indexer_scale
+        self.ranker_similarity = ranker_similarity
+        self.ranker_rank = ranker_rank
         self.ranker_scale = ranker_scale
         self.beam_weight = beam_weight
         self.search_beams = search_beams
@@ -141,6 +170,21 @@ class GenRetConfig(PreTrainedConfig):
         if self.head_similarity not in ("cosine", "dot"):
             raise ValueError(
                 f"head_similarity must be cosine or dot, found {self.head_similarity!r}."
+            )
+        if self.indexer_similarity not in ("cosine", "distance"):
+            raise ValueError(
+                f"indexer_similarity must be cosine or distance, found {self.indexer_similarity!r}."
+            )
+        if self.decoder_inputs not in ("tokens", "codebooks"):
+            raise ValueError(
+                f"decoder_inputs must be tokens or codebooks, found {self.decoder_inputs!r}."
+            )
+        if self.head_type != "codebook" and (
+            self.decoder_inputs == "codebooks" or self.indexer == "tied"
+        ):
+            raise ValueError(
+                "decoder_inputs='codebooks' and indexer='tied' need head_type='codebook', "
+                f"found {self.head_type!r}."
             )
         if len(self.num_nodes) != len(self.codebook_sizes):
             raise ValueError(

@@ -103,15 +103,22 @@ class TransformerDecoder(nn.Module):
         super().__init__()
         dim = config.decoder_dim
         self.embedding = nn.Embedding(config.vocab_size, dim)
+        self.code_map: nn.Module | None = None
+        if config.decoder_inputs == "codebooks":
+            self.code_map = nn.Linear(config.vector_dim, dim)
         self.position = nn.Embedding(config.num_levels, dim)
         self.memory = nn.Linear(config.vector_dim, dim)
         self.memory_norm = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(DecoderBlock(config, i) for i in range(config.decoder_layers))
         self.norm = nn.LayerNorm(dim)
 
+    def start(self, batch: int) -> Tensor:
+        """What position 0 reads, [batch, d]."""
+        return self.embedding.weight[0].expand(batch, -1)
+
     def forward(
         self,
-        tokens: Tensor,
+        inputs: Tensor,
         memory: Tensor,
         memory_mask: Tensor,
         cache: EncoderDecoderCache | None = None,
@@ -119,20 +126,20 @@ class TransformerDecoder(nn.Module):
         """Hidden states of the positions that are not in the cache.
 
         Args:
-            tokens: [B, t], the start token and the codes so far in generate()'s vocabulary.
+            inputs: [B, new, d], what stands at the new positions: the start, then the codes.
             memory: [B', T, D], the encoder's vectors; B may be B' times a number of beams, then
                 the beams of a query share its keys and values (without a cache).
             memory_mask: [B', T], 1 where a vector counts.
             cache: Keys and values of earlier positions, from generate().
 
         Returns:
-            [B, t - cached, d].
+            [B, new, d].
         """
         past = cache.get_seq_length() if cache is not None else 0
-        total = tokens.shape[1]
-        where = torch.arange(past, total, device=tokens.device)
-        states = self.embedding(tokens[:, past:]) + self.position(where)
-        self_mask = torch.arange(total, device=tokens.device) <= where[:, None]  # [new, t]
+        total = past + inputs.shape[1]
+        where = torch.arange(past, total, device=inputs.device)
+        states = inputs + self.position(where)
+        self_mask = torch.arange(total, device=inputs.device) <= where[:, None]  # [new, t]
         seen = memory_mask.bool()[:, None, None, :]  # [B', 1, 1, T]
         memory = self.memory_norm(self.memory(memory))
         for block in self.blocks:

@@ -166,7 +166,11 @@ class Beams:
 
 
 def beam_search(
-    model: GenRetModel, encoded: EncoderOutput, num_beams: int, allowed: list[Tensor] | None = None
+    model: GenRetModel,
+    encoded: EncoderOutput,
+    num_beams: int,
+    allowed: list[Tensor] | None = None,
+    constrained: bool = True,
 ) -> Beams:
     """The `num_beams` most probable ids of each query.
 
@@ -178,6 +182,8 @@ def beam_search(
         encoded: The encoder's output for B queries.
         num_beams: M, at least 1.
         allowed: Edges that may be used, from `DocidIndex.restrict`.
+        constrained: Whether only ids that exist are written; without, as ASI decodes, some beams
+            end at no leaf (-1, with a finite score).
 
     Raises:
         ValueError: When the index is empty or `num_beams` is not positive.
@@ -196,8 +202,10 @@ def beam_search(
         beams = codes.shape[1]
         logits = model.level_logits(encoded, codes.flatten(0, 1))  # [B * beams, K]
         log_probs = logits.float().log_softmax(-1)
-        real = index.mask(level, node.flatten(), None if allowed is None else allowed[level])
-        log_probs = log_probs.masked_fill(~real, -torch.inf).view(batch, beams, size)
+        if constrained:
+            real = index.mask(level, node.flatten(), None if allowed is None else allowed[level])
+            log_probs = log_probs.masked_fill(~real, -torch.inf)
+        log_probs = log_probs.view(batch, beams, size)
         total = (scores.unsqueeze(-1) + log_probs).flatten(1)  # [B, beams * K]
         scores, best = total.topk(min(num_beams, total.shape[1]), dim=1)
         parent, code = best // size, best % size

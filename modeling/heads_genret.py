@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .configuration_genret import GenRetConfig
+
+# Codes before a level: [B, l] int64, or one distribution [B, K] a level where they are soft.
+Prefix = Tensor | Sequence[Tensor]
+
+
+def prefix_length(prefix: Prefix) -> int:
+    """Number of codes in a prefix, hard or soft."""
+    return prefix.shape[1] if isinstance(prefix, Tensor) else len(prefix)
+
+
+def look_up(tables: Sequence[Tensor], prefix: Prefix) -> list[Tensor]:
+    """Rows of each level's table [K, w]; their expectation where codes are soft. A list of [B, w].
+
+    A soft code of a table is a product with it, so gradients reach distribution and table.
+    """
+    if isinstance(prefix, Tensor):
+        return [tables[i][prefix[:, i].long()] for i in range(prefix.shape[1])]
+    return [weights @ tables[i] for i, weights in enumerate(prefix)]
+
+
+def similarity(kind: str, points: Tensor, centres: Tensor) -> Tensor:
+    """`cosine`, `dot`, or `distance` (minus the squared one), [B, D] and [K, D] -> [B, K]."""
+    if kind == "cosine":
+        return functional.normalize(points, dim=-1) @ functional.normalize(centres, dim=-1).T
+    if kind == "dot":
+        return points @ centres.T
+    square = points.square().sum(-1, keepdim=True) + centres.square().sum(-1)
+    return 2 * points @ centres.T - square
 
 
 def node_number(codes: Tensor, sizes: list[int]) -> Tensor:
@@ -113,4 +144,69 @@ class ClusterHeads(nn.Module):
             parameter.zero_()
 
 
-HEADS: dict[str, type[nn.Module]] = {"plain": PlainHeads, "cluster": ClusterHeads}
+class CodebookHeads(nn.Module):
+    """One codebook a level, the same below every parent, in the encoder's space.
+
+    The decoder says where a query or document stands, point_l = z + r_l(h) - (codes above), and a
+    code's logit is the scaled similarity of that point and the code's vector. GenRet's d_t and E_t
+    (arXiv 2304.04171, Eq. 3) and DGI's heads (arXiv 2603.10409, Eq. 10) have this form; r_l is
+    started at zero, so that an untrained model is a residual quantizer.
+    """
+
+    _LARGEST_SCALE = 100.0
+
+    def __init__(self, config: GenRetConfig) -> None:
+        super().__init__()
+        self.similarity = config.head_similarity
+        self.centres = nn.ParameterList(
+            nn.Parameter(torch.zeros(size, config.vector_dim)) for size in config.codebook_sizes
+        )
+        self.residuals = nn.ModuleList(
+            nn.Linear(config.decoder_dim, config.vector_dim) for _ in config.codebook_sizes
+        )
+        self.log_scale = nn.Parameter(torch.full((1,), math.log(config.head_scale)))
+
+    @property
+    def scale(self) -> Tensor:
+        """The one learnable inverse temperature of all levels, at most 100."""
+        return self.log_scale.exp().clamp(max=self._LARGEST_SCALE)
+
+    def residual(self, vectors: Tensor, prefix: Prefix) -> Tensor:
+        """What the codes so far leave of vectors [B, D]."""
+        if not prefix_length(prefix):
+            return vectors
+        return vectors - torch.stack(look_up(list(self.centres), prefix)).sum(0)
+
+    def point(self, level: int, hidden: Tensor, vectors: Tensor, prefix: Prefix) -> Tensor:
+        """Where a query or document stands before a level's code is chosen, [B, D].
+
+        Args:
+            level: From 0.
+            hidden: [B, d], the decoder's state at that level.
+            vectors: [B, D], pooled vectors.
+            prefix: Codes before, [B, level], or their distributions.
+        """
+        moved: Tensor = self.residuals[level](hidden)
+        return self.residual(vectors, prefix) + moved
+
+    def logits(self, level: int, points: Tensor) -> Tensor:
+        """Logits [B, K_level] of points [B, D]."""
+        return self.scale * similarity(self.similarity, points, self.centres[level])
+
+    def forward(self, level: int, hidden: Tensor, vectors: Tensor, prefix: Prefix) -> Tensor:
+        """Logits [B, K_level]; arguments as for `point`."""
+        return self.logits(level, self.point(level, hidden, vectors, prefix))
+
+    @torch.no_grad()
+    def start(self, level: int, centres: Tensor) -> None:
+        """Put a level's codebook [K, D] at the given points; the residual map goes back to zero."""
+        self.centres[level].copy_(centres)
+        for parameter in self.residuals[level].parameters():
+            parameter.zero_()
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "plain": PlainHeads,
+    "cluster": ClusterHeads,
+    "codebook": CodebookHeads,
+}

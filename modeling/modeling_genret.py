@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,32 +12,26 @@ from torch.nn import functional
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import Seq2SeqLMOutput
-from transformers.utils import cached_file
 
 from .configuration_genret import GenRetConfig
 from .decoder_genret import DECODERS
 from .encoders_genret import EncoderOutput, ItemEncoder
 from .generation_genret import (
     TrieLogitsProcessor,
-    beam_search,
     check_arguments,
     check_generation,
     pad_surplus,
 )
-from .heads_genret import HEADS
+from .heads_genret import HEADS, Prefix, look_up, prefix_length
 from .index_genret import DocidIndex
+from .indexers_genret import INDEXERS
 from .pretrained_genret import GenRetPreTrainedModel
 from .ranking_genret import (
     Ranker,
-    SearchOutput,
-    load_vectors,
-    rank_union,
-    save_vectors,
     take_rows,
 )
+from .retrieval_genret import RetrievalMixin, follow_index
 from .sides_genret import GenRetEncoder
-
-VECTORS_FILE = "vectors.safetensors"
 
 
 @dataclass
@@ -46,7 +39,7 @@ class GenRetOutput(Seq2SeqLMOutput):
     """Output of `GenRetModel.forward`: `loss` and `logits` [B, t, V], as in Seq2SeqLMOutput."""
 
 
-class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
+class GenRetModel(RetrievalMixin, GenRetPreTrainedModel, GenerationMixin):
     """A generative retriever: `generate()` writes ids that exist, `search()` ranks their documents.
 
     Example:
@@ -59,12 +52,14 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         self.encoder = GenRetEncoder(config)
         self.decoder = _chosen(DECODERS, config.decoder_type, "decoder_type")(config)
         self.heads = _chosen(HEADS, config.head_type, "head_type")(config)
+        indexer = _chosen(INDEXERS, config.indexer, "indexer")
+        self.indexer: Any = None if indexer is None else indexer(config)
         self.ranker = Ranker(config)
         self.index = DocidIndex(config)
         self._vectors: Tensor | None = None
         self._vectors_file: str | None = None
         # Training states are loaded into this object; their index may have other sizes.
-        self.register_load_state_dict_post_hook(_follow_index)
+        self.register_load_state_dict_post_hook(follow_index)
         self.post_init()
         self.generation_config.update(
             max_new_tokens=config.num_levels,
@@ -123,38 +118,94 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         Returns:
             [B, K of that level].
         """
-        hidden = self.decoder(
-            self._tokens(codes), encoded.last_hidden_state, encoded.attention_mask
-        )
         vectors = encoded.pooler_output
         if len(codes) != len(vectors):
             vectors = vectors.repeat_interleave(len(codes) // len(vectors), dim=0)
+        inputs = self._read(codes, vectors)
+        hidden = self.decoder(inputs, encoded.last_hidden_state, encoded.attention_mask)
         return self.heads(codes.shape[1], hidden[:, -1], vectors, codes)
 
-    def path_logits(self, encoded: EncoderOutput, codes: Tensor) -> list[Tensor]:
+    def index_logits(self, encoded: EncoderOutput, codes: Tensor) -> Tensor:
+        """Logits of the code that documents get after each prefix: what the indexer says.
+
+        Args:
+            encoded: B documents.
+            codes: [B, l], l from 0 to L-1.
+
+        Returns:
+            [B, K of that level].
+        """
+        if self.indexer is None:
+            return self.level_logits(encoded, codes)
+        logits: Tensor = self.indexer.level_logits(
+            codes.shape[1], encoded.pooler_output, codes, self.heads
+        )
+        return logits
+
+    def path_logits(
+        self, encoded: EncoderOutput, codes: Prefix, read: Prefix | None = None
+    ) -> list[Tensor]:
         """Logits of every level when the codes before it are given.
 
         Args:
             encoded: B queries or items.
-            codes: [B, l], the given codes.
+            codes: [B, l], the given codes, or a distribution [B, K] for each of l levels.
+            read: What the decoder reads instead of `codes`, likewise; the heads still see `codes`.
 
         Returns:
-            l + 1 tensors [B, K] (l where l = L): level i saw codes[:, :i].
+            l + 1 tensors [B, K] (l where l = L): level i saw the first i codes.
         """
-        levels = min(codes.shape[1] + 1, self.config.num_levels)
-        hidden = self.decoder(
-            self._tokens(codes[:, : levels - 1]), encoded.last_hidden_state, encoded.attention_mask
-        )
+        hidden = self.path_states(encoded, codes if read is None else read)
+        vectors = encoded.pooler_output
         return [
-            self.heads(i, hidden[:, i], encoded.pooler_output, codes[:, :i]) for i in range(levels)
+            self.heads(i, hidden[:, i], vectors, first_codes(codes, i))
+            for i in range(hidden.shape[1])
         ]
 
-    def _tokens(self, codes: Tensor) -> Tensor:
-        """Codes [B, l] -> start token and tokens of generate()'s vocabulary [B, l + 1]."""
-        offsets = torch.tensor(
-            self.config.level_offsets[: codes.shape[1]], dtype=torch.long, device=codes.device
-        )
-        return functional.pad(codes.long() + offsets, (1, 0), value=0)
+    def path_points(self, encoded: EncoderOutput, codes: Prefix) -> list[Tensor]:
+        """Where queries or items stand before each level's code, for codebook heads.
+
+        Args:
+            encoded: B queries or items.
+            codes: As for `path_logits`.
+
+        Returns:
+            l + 1 tensors [B, D] (l where l = L).
+        """
+        hidden = self.path_states(encoded, codes)
+        vectors = encoded.pooler_output
+        return [
+            self.heads.point(i, hidden[:, i], vectors, first_codes(codes, i))
+            for i in range(hidden.shape[1])
+        ]
+
+    def path_states(self, encoded: EncoderOutput, codes: Prefix) -> Tensor:
+        """The decoder's states before each level's code, [B, l + 1, d] (l where l = L)."""
+        levels = min(prefix_length(codes) + 1, self.config.num_levels)
+        inputs = self._read(first_codes(codes, levels - 1), encoded.pooler_output)
+        states: Tensor = self.decoder(inputs, encoded.last_hidden_state, encoded.attention_mask)
+        return states
+
+    def _read(self, codes: Prefix, vectors: Tensor) -> Tensor:
+        """What the decoder reads: the start, then l codes [B, l + 1, d]; vectors are [B, D].
+
+        With `decoder_inputs="codebooks"` the query's vector stands at the start and the codes'
+        vectors after it (DGI, Fig. 2), else there are embeddings for all of them.
+        """
+        start = self.decoder.start(len(vectors))
+        code_map = self.decoder.code_map
+        if code_map is None:
+            read = look_up(self._token_tables(prefix_length(codes)), codes)
+        else:
+            start = start + code_map(vectors)
+            read = [code_map(rows) for rows in look_up(list(self.heads.centres), codes)]
+        return torch.stack([start, *read], dim=1)
+
+    def _token_tables(self, levels: int) -> list[Tensor]:
+        """The decoder's own embeddings of each level's codes, [K, d] each."""
+        weight = self.decoder.embedding.weight
+        places = zip(self.config.level_offsets, self.config.codebook_sizes, strict=True)
+        return [weight[first : first + size] for first, size in list(places)[:levels]]
 
     def forward(
         self,
@@ -217,10 +268,11 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
             decoder_input_ids = functional.pad(labels[:, :-1], (1, 0), value=0)
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
         memory, mask = encoder_outputs.last_hidden_state, encoder_outputs.attention_mask
-        hidden = self.decoder(decoder_input_ids, memory, mask, past_key_values)
-        logits = self._vocabulary_logits(
-            hidden, encoder_outputs.pooler_output, decoder_input_ids, past
-        )
+        codes = self._codes(decoder_input_ids)
+        vectors = encoder_outputs.pooler_output
+        inputs = self._read(codes, vectors)[:, past:]
+        hidden = self.decoder(inputs, memory, mask, past_key_values)
+        logits = self._vocabulary_logits(hidden, vectors, codes, past)
         loss = None
         if labels is not None:
             loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
@@ -231,19 +283,22 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
             encoder_last_hidden_state=memory,
         )
 
+    def _codes(self, tokens: Tensor) -> Tensor:
+        """Tokens of generate()'s vocabulary, start first, [B, t] -> codes [B, t - 1]."""
+        offsets = torch.tensor(
+            self.config.level_offsets[: tokens.shape[1] - 1], dtype=torch.long, device=tokens.device
+        )
+        sizes = torch.tensor(
+            self.config.codebook_sizes[: len(offsets)], dtype=torch.long, device=tokens.device
+        )
+        # A row that generate() made up to fill a batch has no real prefix; any will do for it.
+        return torch.minimum((tokens[:, 1:] - offsets).clamp(min=0), sizes - 1)
+
     def _vocabulary_logits(
-        self, hidden: Tensor, vectors: Tensor, tokens: Tensor, past: int
+        self, hidden: Tensor, vectors: Tensor, codes: Tensor, past: int
     ) -> Tensor:
         """Level logits at their places in the vocabulary, [B, new, V]."""
         offsets = self.config.level_offsets
-        codes = tokens[:, 1:] - torch.tensor(
-            offsets[: tokens.shape[1] - 1], dtype=torch.long, device=tokens.device
-        )
-        sizes = torch.tensor(
-            self.config.codebook_sizes[: codes.shape[1]], dtype=torch.long, device=codes.device
-        )
-        # A row that generate() made up to fill a batch has no real prefix; any will do for it.
-        codes = torch.minimum(codes.clamp(min=0), sizes - 1)
         out = hidden.new_full((len(hidden), hidden.shape[1], self.config.vocab_size), -torch.inf)
         for place in range(hidden.shape[1]):
             level = past + place
@@ -324,157 +379,17 @@ class GenRetModel(GenRetPreTrainedModel, GenerationMixin):
         result.sequences = sequences
         return result
 
-    # ---- index, ranker and search ---------------------------------------------------------
 
-    def set_index(
-        self, codes: Tensor, rows: Tensor | None = None, vectors: Tensor | None = None
-    ) -> None:
-        """Replace the id index, and the ranker's vectors with it.
-
-        Args:
-            codes: [P, L].
-            rows: [P], document row of each path; 0..P-1 by default.
-            vectors: [documents, D], one a document row.
-
-        Raises:
-            ValueError: When codes, rows or vectors do not fit each other; nothing is changed then.
-        """
-        fresh = DocidIndex(self.config).to(self.index.paths.device)
-        fresh.build(codes, rows)
-        documents = int(fresh.rows.max()) + 1
-        if vectors is not None and len(vectors) < documents:
-            raise ValueError(
-                f"The index names {documents} documents, {len(vectors)} have a vector."
-            )
-        self.index = fresh
-        _follow_index(self)
-        if vectors is not None:
-            self.set_vectors(vectors)
-
-    def set_vectors(self, vectors: Tensor) -> None:
-        """Replace the ranker's vectors [documents, D]."""
-        self._vectors = vectors.detach()
-        self._vectors_file = None
-
-    @property
-    def vectors(self) -> Tensor:
-        """The ranker's vectors [documents, D], read from disk at first use.
-
-        Raises:
-            ValueError: When the checkpoint has none, or too few.
-        """
-        if self._vectors is None:
-            if self._vectors_file is None:
-                raise ValueError("This model has no ranker vectors; index documents first.")
-            vectors = load_vectors(self._vectors_file)
-            if len(vectors) < self.config.num_documents:
-                raise ValueError(
-                    f"{self._vectors_file}: {len(vectors)} vectors found, the index names "
-                    f"{self.config.num_documents} documents."
-                )
-            self._vectors = vectors
-        return self._vectors
-
-    @torch.no_grad()
-    def search(
-        self,
-        k: int = 10,
-        num_beams: int | None = None,
-        exclude: Tensor | None = None,
-        allowed: Tensor | None = None,
-        encoder_outputs: EncoderOutput | None = None,
-        **inputs: Any,
-    ) -> SearchOutput:
-        """Encode, visit the most probable leaves, and rank the union of their documents.
-
-        Args:
-            k: Documents to return; fewer come when the leaves hold fewer.
-            num_beams: Leaves to visit; `config.search_beams` by default.
-            exclude: [B, E], document rows to leave out of each query's result, -1 is padding.
-            allowed: [documents] bool, the only documents that may be found; all by default.
-            encoder_outputs: Encoded queries, instead of `inputs`.
-            **inputs: Query inputs as in `forward`.
-
-        Returns:
-            `SearchOutput`, padded with -1 where a query has fewer than k documents.
-
-        Raises:
-            ValueError: When the index or the allowed set is empty, or k is not positive.
-        """
-        if k < 1:
-            raise ValueError(f"k must be positive, found {k}.")
-        encoded = self.encode_query(**inputs) if encoder_outputs is None else encoder_outputs
-        edges = None
-        if allowed is not None:
-            if len(allowed) < self.config.num_documents:
-                raise ValueError(
-                    f"allowed needs one entry for each of {self.config.num_documents} documents, "
-                    f"found {len(allowed)}."
-                )
-            if not bool(allowed.any()):
-                raise ValueError("The allowed set is empty: no document could be found.")
-            edges = self.index.restrict(allowed.to(self.index.rows.device))
-        width = self.config.search_beams if num_beams is None else num_beams
-        beams = beam_search(self, encoded, width, edges)
-        return rank_union(self, encoded.pooler_output, beams, k, exclude=exclude, allowed=allowed)
-
-    # ---- checkpoints ----------------------------------------------------------------------
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save weights, index, configuration and code as transformers does, vectors beside."""
-        vectors = self.vectors if self._vectors is not None or self._vectors_file else None
-        super().save_pretrained(save_directory, **kwargs)
-        if vectors is not None and kwargs.get("is_main_process", True):
-            save_vectors(vectors, os.path.join(save_directory, VECTORS_FILE))
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint; the index is checked, the vectors are found and read later.
-
-        Raises:
-            ValueError: When the index contradicts itself.
-        """
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        wrong = model.index.check()
-        if (
-            wrong is None
-            and len(model.index)
-            and model.config.num_documents <= int(model.index.rows.max())
-        ):
-            wrong = "the id index names documents beyond num_documents"
-        if wrong is not None:
-            raise ValueError(f"{pretrained_model_name_or_path}: {wrong}.")
-        if pretrained_model_name_or_path is not None:
-            model._vectors_file = cached_file(
-                pretrained_model_name_or_path,
-                VECTORS_FILE,
-                # The commit that the weights came from, should the branch have moved since.
-                revision=getattr(model.config, "_commit_hash", None)
-                or kwargs.get("revision")
-                or "main",
-                subfolder=kwargs.get("subfolder") or "",
-                local_files_only=kwargs.get("local_files_only", False),
-                token=kwargs.get("token"),
-                cache_dir=kwargs.get("cache_dir"),
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
-        return loaded
+def first_codes(codes: Prefix, count: int) -> Prefix:
+    """The first codes of a prefix, hard or soft."""
+    return codes[:, :count] if isinstance(codes, Tensor) else codes[:count]
 
 
-def _chosen(known: dict[str, type[nn.Module]], name: str, setting: str) -> type[nn.Module]:
+def _chosen(known: Mapping[str, Any], name: str, setting: str) -> Any:
     """The class that a setting names."""
     if name not in known:
         raise ValueError(f"Unknown {setting} {name!r}; known: {', '.join(known)}.")
     return known[name]
-
-
-def _follow_index(model: GenRetModel, _: Any = None) -> None:
-    """Let the sizes in the configuration say what the index holds."""
-    index = model.index
-    model.config.num_paths, model.config.num_nodes = len(index), index.num_nodes
-    model.config.num_documents = int(index.rows.max()) + 1 if len(index) else 0
 
 
 _QUERY_INPUTS = (

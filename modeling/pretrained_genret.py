@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -9,9 +11,10 @@ from transformers import initialization as init
 
 from .configuration_genret import GenRetConfig
 from .encoders_genret import BagEncoder, ItemEncoder, ResidualAdapter
-from .heads_genret import ClusterHeads
+from .heads_genret import ClusterHeads, CodebookHeads
 from .index_genret import DocidIndex
-from .ranking_genret import Ranker
+from .indexers_genret import ProductIndexer, ResidualIndexer, TiedIndexer
+from .ranking_genret import Bilinear, LowRank, Ranker
 
 
 class GenRetPreTrainedModel(PreTrainedModel):
@@ -50,8 +53,25 @@ class GenRetPreTrainedModel(PreTrainedModel):
             for residual in module.residuals:
                 init.zeros_(residual.weight)
             init.constant_(module.scale, float(self.config.head_scale))
+        elif isinstance(module, CodebookHeads):
+            for centre in module.centres:
+                init.normal_(centre, std=0.02)
+            for residual in module.residuals:
+                init.zeros_(residual.weight)
+            init.constant_(module.log_scale, math.log(self.config.head_scale))
+        elif isinstance(module, (ProductIndexer, ResidualIndexer)):
+            for codebook in module.codebooks:
+                init.normal_(codebook, std=0.02)
+            init.constant_(module.scale, float(self.config.indexer_scale))
+        elif isinstance(module, TiedIndexer) and module.scale is not None:
+            init.constant_(module.scale, float(self.config.indexer_scale))
         elif isinstance(module, Ranker):
             init.constant_(module.scale, float(self.config.ranker_scale))
+        elif isinstance(module, Bilinear):
+            init.zeros_(module.change)
+        elif isinstance(module, LowRank):
+            init.normal_(module.left, std=self.config.vector_dim**-0.5)
+            init.copy_(module.right, module.left)
         self._init_buffers(module)
 
     def _init_buffers(self, module: nn.Module) -> None:

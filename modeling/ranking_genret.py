@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.utils import ModelOutput
 
 from .configuration_genret import GenRetConfig
@@ -19,15 +20,88 @@ if TYPE_CHECKING:
     from .modeling_genret import GenRetModel
 
 
-class Ranker(nn.Module):
-    """Inner product of query and item vectors; the scale is the softmax's inverse temperature."""
+class Dot(nn.Module):
+    """<q, d>."""
 
     def __init__(self, config: GenRetConfig) -> None:
         super().__init__()
+        del config
+
+    def queries(self, vectors: Tensor) -> Tensor:
+        """Query vectors [.., D] as they are multiplied with documents."""
+        return vectors
+
+    def items(self, vectors: Tensor) -> Tensor:
+        """Document vectors [.., D] as they are multiplied with queries."""
+        return vectors
+
+
+class Cosine(Dot):
+    """<q, d> / (|q| |d|); the ranker's scale makes it the scaled cosine."""
+
+    def queries(self, vectors: Tensor) -> Tensor:
+        """Unit vectors."""
+        return functional.normalize(vectors, dim=-1)
+
+    def items(self, vectors: Tensor) -> Tensor:
+        """Unit vectors."""
+        return functional.normalize(vectors, dim=-1)
+
+
+class Bilinear(Dot):
+    """q^T (I + M) d with a full matrix M, started at zero."""
+
+    def __init__(self, config: GenRetConfig) -> None:
+        super().__init__(config)
+        self.change = nn.Parameter(torch.zeros(config.vector_dim, config.vector_dim))
+
+    def queries(self, vectors: Tensor) -> Tensor:
+        """q^T (I + M)."""
+        return vectors + vectors @ self.change
+
+
+class LowRank(Dot):
+    """q^T A B^T d with A and B of `ranker_rank` columns, started equal and random."""
+
+    def __init__(self, config: GenRetConfig) -> None:
+        super().__init__(config)
+        rank = min(config.ranker_rank, config.vector_dim)
+        self.left = nn.Parameter(torch.zeros(config.vector_dim, rank))
+        self.right = nn.Parameter(torch.zeros(config.vector_dim, rank))
+
+    def queries(self, vectors: Tensor) -> Tensor:
+        """q^T A B^T."""
+        return vectors @ self.left @ self.right.T
+
+
+SIMILARITIES: dict[str, type[Dot]] = {
+    "dot": Dot,
+    "cosine": Cosine,
+    "bilinear": Bilinear,
+    "low_rank": LowRank,
+}
+
+
+class Ranker(nn.Module):
+    """Similarity of query and item vectors; the scale is the softmax's inverse temperature.
+
+    Every similarity is an inner product once its queries and its items are prepared, so search
+    needs nothing but stored vectors.
+    """
+
+    def __init__(self, config: GenRetConfig) -> None:
+        super().__init__()
+        if config.ranker_similarity not in SIMILARITIES:
+            raise ValueError(
+                f"Unknown ranker_similarity {config.ranker_similarity!r}; "
+                f"known: {', '.join(SIMILARITIES)}."
+            )
         self.scale = nn.Parameter(torch.full((1,), float(config.ranker_scale)))
+        self.similarity = SIMILARITIES[config.ranker_similarity](config)
 
     def forward(self, queries: Tensor, items: Tensor) -> Tensor:
         """Logits [B, N] of queries [B, D] against items [N, D] shared or [B, N, D] of their own."""
+        queries, items = self.similarity.queries(queries), self.similarity.items(items)
         if items.ndim == 3:
             return self.scale * torch.einsum("bd,bnd->bn", queries, items)
         return self.scale * (queries @ items.T)
@@ -70,8 +144,8 @@ def rank_union(
 ) -> SearchOutput:
     """Order the documents of the beams' leaves by ranker and beam.
 
-    score = <query, document> + beam_weight * log P(id | query). A document with several ids keeps
-    its best one.
+    score = similarity(query, document) + beam_weight * log P(id | query). A document with several
+    ids keeps its best one.
 
     Args:
         model: Gives index, vectors and `beam_weight`.
@@ -93,6 +167,8 @@ def rank_union(
     beam, query, row = beam[keep], query[keep], row[keep]
     vectors = take_rows(model.vectors, row).to(queries.dtype)  # [E, D]
     path_score = beams.scores.flatten()[beam]
+    queries = model.ranker.similarity.queries(queries)
+    vectors = model.ranker.similarity.items(vectors)
     score = (queries[query] * vectors).sum(-1).float() + model.config.beam_weight * path_score
     pool = torch.bincount(query, minlength=batch)
     padded, place = _pad(score, query, pool)

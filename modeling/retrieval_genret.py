@@ -1,0 +1,175 @@
+"""Index, ranker's vectors and search: the half of the model that stands on ids that exist."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.utils import cached_file
+
+from .encoders_genret import EncoderOutput
+from .generation_genret import beam_search
+from .index_genret import DocidIndex
+from .ranking_genret import SearchOutput, load_vectors, rank_union, save_vectors
+
+VECTORS_FILE = "vectors.safetensors"
+
+
+class RetrievalMixin:
+    """What `GenRetModel` can do once documents are indexed; needs its encoders and decoder."""
+
+    config: Any
+    index: DocidIndex
+    encode_query: Any
+    _vectors: Tensor | None
+    _vectors_file: str | None
+
+    # ---- index, ranker and search ---------------------------------------------------------
+
+    def set_index(
+        self, codes: Tensor, rows: Tensor | None = None, vectors: Tensor | None = None
+    ) -> None:
+        """Replace the id index, and the ranker's vectors with it.
+
+        Args:
+            codes: [P, L].
+            rows: [P], document row of each path; 0..P-1 by default.
+            vectors: [documents, D], one a document row.
+
+        Raises:
+            ValueError: When codes, rows or vectors do not fit each other; nothing is changed then.
+        """
+        fresh = DocidIndex(self.config).to(self.index.paths.device)
+        fresh.build(codes, rows)
+        documents = int(fresh.rows.max()) + 1
+        if vectors is not None and len(vectors) < documents:
+            raise ValueError(
+                f"The index names {documents} documents, {len(vectors)} have a vector."
+            )
+        self.index = fresh
+        follow_index(self)
+        if vectors is not None:
+            self.set_vectors(vectors)
+
+    def set_vectors(self, vectors: Tensor) -> None:
+        """Replace the ranker's vectors [documents, D]."""
+        self._vectors = vectors.detach()
+        self._vectors_file = None
+
+    @property
+    def vectors(self) -> Tensor:
+        """The ranker's vectors [documents, D], read from disk at first use.
+
+        Raises:
+            ValueError: When the checkpoint has none, or too few.
+        """
+        if self._vectors is None:
+            if self._vectors_file is None:
+                raise ValueError("This model has no ranker vectors; index documents first.")
+            vectors = load_vectors(self._vectors_file)
+            if len(vectors) < self.config.num_documents:
+                raise ValueError(
+                    f"{self._vectors_file}: {len(vectors)} vectors found, the index names "
+                    f"{self.config.num_documents} documents."
+                )
+            self._vectors = vectors
+        return self._vectors
+
+    @torch.no_grad()
+    def search(
+        self,
+        k: int = 10,
+        num_beams: int | None = None,
+        exclude: Tensor | None = None,
+        allowed: Tensor | None = None,
+        constrained: bool = True,
+        encoder_outputs: EncoderOutput | None = None,
+        **inputs: Any,
+    ) -> SearchOutput:
+        """Encode, visit the most probable leaves, and rank the union of their documents.
+
+        Args:
+            k: Documents to return; fewer come when the leaves hold fewer.
+            num_beams: Leaves to visit; `config.search_beams` by default.
+            exclude: [B, E], document rows to leave out of each query's result, -1 is padding.
+            allowed: [documents] bool, the only documents that may be found; all by default.
+            constrained: Whether beams are held to ids that exist. Without, as ASI decodes, beams at
+                ids that do not exist find nothing.
+            encoder_outputs: Encoded queries, instead of `inputs`.
+            **inputs: Query inputs as in `forward`.
+
+        Returns:
+            `SearchOutput`, padded with -1 where a query has fewer than k documents.
+
+        Raises:
+            ValueError: When the index or the allowed set is empty, or k is not positive.
+        """
+        if k < 1:
+            raise ValueError(f"k must be positive, found {k}.")
+        encoded = self.encode_query(**inputs) if encoder_outputs is None else encoder_outputs
+        edges = None
+        if allowed is not None:
+            if len(allowed) < self.config.num_documents:
+                raise ValueError(
+                    f"allowed needs one entry for each of {self.config.num_documents} documents, "
+                    f"found {len(allowed)}."
+                )
+            if not bool(allowed.any()):
+                raise ValueError("The allowed set is empty: no document could be found.")
+            edges = self.index.restrict(allowed.to(self.index.rows.device))
+        width = self.config.search_beams if num_beams is None else num_beams
+        beams = beam_search(self, encoded, width, edges, constrained)
+        return rank_union(self, encoded.pooler_output, beams, k, exclude=exclude, allowed=allowed)
+
+    # ---- checkpoints ----------------------------------------------------------------------
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save weights, index, configuration and code as transformers does, vectors beside."""
+        vectors = self.vectors if self._vectors is not None or self._vectors_file else None
+        super().save_pretrained(save_directory, **kwargs)
+        if vectors is not None and kwargs.get("is_main_process", True):
+            save_vectors(vectors, os.path.join(save_directory, VECTORS_FILE))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint; the index is checked, the vectors are found and read later.
+
+        Raises:
+            ValueError: When the index contradicts itself.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        wrong = model.index.check()
+        if (
+            wrong is None
+            and len(model.index)
+            and model.config.num_documents <= int(model.index.rows.max())
+        ):
+            wrong = "the id index names documents beyond num_documents"
+        if wrong is not None:
+            raise ValueError(f"{pretrained_model_name_or_path}: {wrong}.")
+        if pretrained_model_name_or_path is not None:
+            model._vectors_file = cached_file(
+                pretrained_model_name_or_path,
+                VECTORS_FILE,
+                # The commit that the weights came from, should the branch have moved since.
+                revision=getattr(model.config, "_commit_hash", None)
+                or kwargs.get("revision")
+                or "main",
+                subfolder=kwargs.get("subfolder") or "",
+                local_files_only=kwargs.get("local_files_only", False),
+                token=kwargs.get("token"),
+                cache_dir=kwargs.get("cache_dir"),
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
+        return loaded
+
+
+def follow_index(model: Any, _: Any = None) -> None:
+    """Let the sizes in the configuration say what the index holds."""
+    index = model.index
+    model.config.num_paths, model.config.num_nodes = len(index), index.num_nodes
+    model.config.num_documents = int(index.rows.max()) + 1 if len(index) else 0
