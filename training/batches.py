@@ -41,17 +41,26 @@ class TrainingData:
 class PairBatches(Sampler[list[int]]):
     """Batches of pair numbers: shuffled, then sorted by length within chunks, then shuffled again.
 
-    A batch that is not full comes last.
+    With groups the pairs of a group stand together: a large group fills batches of its own, what
+    is left over shares batches with its neighbours. A batch that is not full comes last.
 
     Args:
         lengths: Cost of each pair.
         batch_size: Pairs a batch.
         seed: Of the run.
         stage: Number of the stage.
+        groups: Group of each pair; none by default.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, stage: int) -> None:
-        self.lengths, self.batch_size = lengths, batch_size
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int,
+        stage: int,
+        groups: np.ndarray | None = None,
+    ) -> None:
+        self.lengths, self.batch_size, self.groups = lengths, batch_size, groups
         self.seed, self.stage, self.epoch = seed, stage, 0
         self.drop_last = False
 
@@ -65,17 +74,34 @@ class PairBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.stage, self.epoch])
         order = rng.permutation(len(self.lengths))
-        for first in range(0, len(order), self.batch_size * _CHUNK):
-            chunk = order[first : first + self.batch_size * _CHUNK]
-            order[first : first + len(chunk)] = chunk[
-                np.argsort(self.lengths[chunk], kind="stable")
-            ]
+        if self.groups is not None:
+            order = self._together(order)
+        else:
+            self._sort_within_chunks(order)
         full, rest = divmod(len(order), self.batch_size)
         starts = self.batch_size * rng.permutation(full)
         for start in starts:
             yield order[start : start + self.batch_size].tolist()
         if rest:  # last, else accelerate would pass over it when it shares batches out
             yield order[-rest:].tolist()
+
+    def _together(self, order: np.ndarray) -> np.ndarray:
+        """Whole batches of one group first, then the remainders, group by group."""
+        assert self.groups is not None
+        order = order[np.argsort(self.groups[order], kind="stable")]
+        group = self.groups[order]
+        first = np.searchsorted(group, group)  # where each pair's group begins
+        last = np.searchsorted(group, group, side="right")
+        inside = np.arange(len(order)) - first
+        whole = inside < (last - first) // self.batch_size * self.batch_size
+        return np.concatenate([order[whole], order[~whole]])
+
+    def _sort_within_chunks(self, order: np.ndarray) -> None:
+        for first in range(0, len(order), self.batch_size * _CHUNK):
+            chunk = order[first : first + self.batch_size * _CHUNK]
+            order[first : first + len(chunk)] = chunk[
+                np.argsort(self.lengths[chunk], kind="stable")
+            ]
 
 
 class PairDataset(Dataset[Batch]):
@@ -113,13 +139,19 @@ class PairDataset(Dataset[Batch]):
 
 
 def pair_loader(
-    data: TrainingData, sample: Sample, batch_size: int, seed: int, stage: int
+    data: TrainingData,
+    sample: Sample,
+    batch_size: int,
+    seed: int,
+    stage: int,
+    groups: np.ndarray | None = None,
 ) -> DataLoader[Any]:
-    """The loader of a stage."""
+    """The loader of a stage; `groups` are of document rows."""
+    of_pairs = None if groups is None else groups[data.pair_row]
     lengths = data.train.lengths()[data.pair_query] + data.items.lengths()[data.pair_row]
     return DataLoader(
         PairDataset(data, sample, seed, stage),
-        batch_sampler=PairBatches(lengths, batch_size, seed, stage),
+        batch_sampler=PairBatches(lengths, batch_size, seed, stage, of_pairs),
         collate_fn=_same,
     )
 

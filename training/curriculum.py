@@ -17,6 +17,7 @@ from hf_genret.files import atomic_write_text
 
 STATE_FILE = "curriculum.json"
 CODES_FILE = "curriculum.safetensors"
+_OBJECTIVE = "objective."
 
 
 @dataclass
@@ -26,13 +27,15 @@ class Stage:
     Attributes:
         name: Shown in logs and folder names.
         objective: Name in `hf_genret.training.objectives.OBJECTIVES`.
-        train: Parts that learn: `encoder`, `adapter`, `decoder`, `heads`, `ranker`.
+        train: Parts that learn: `encoder`, `adapter`, `decoder`, `heads`, `indexer`, `ranker`.
         epochs: Passes over the training pairs (a fraction is fine).
         max_steps: Upper limit of optimizer steps; 0 for none.
         batch_size: Pairs a step and process.
         learning_rate: Peak; it rises over `warmup` of the steps and falls to zero linearly.
         weight_decay: Of AdamW.
         warmup: Share of the steps.
+        rates: Learning rate of a part as a multiple of `learning_rate`, by part.
+        ids: Recipes with other ids than these leave the stage out; empty for all.
         level: Level that the objective trains, from 1; 0 means all.
         before: Actions before the first step, as `{"clusters": ...}` or `{"ids": "kmeans"}`.
         after: Actions after the last step, as `{"assign": "greedy"}` or `{"reassign": "exact"}`.
@@ -52,6 +55,8 @@ class Stage:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     warmup: float = 0.05
+    rates: dict[str, float] = field(default_factory=dict)
+    ids: list[str] = field(default_factory=list)
     level: int = 0
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +66,7 @@ class Stage:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = set(self.train) - set(PARTS)
+        unknown = (set(self.train) | set(self.rates)) - set(PARTS)
         if unknown:
             raise ConfigError(
                 f"Stage '{self.name}' trains {sorted(unknown)}; known parts: {', '.join(PARTS)}."
@@ -77,6 +82,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "adapter": ("encoder.query_adapter.", "encoder.item_adapter."),
     "decoder": ("decoder.",),
     "heads": ("heads.",),
+    "indexer": ("indexer.",),
     "ranker": ("ranker.",),
 }
 
@@ -92,6 +98,7 @@ class RunState:
         started: Whether the actions before stage `stage` have been done.
         log: One dictionary a finished stage.
         first: What dev said before the first step of stage `stage`.
+        objective: What the stage's objective has to remember beside the weights.
     """
 
     stage: int
@@ -100,6 +107,7 @@ class RunState:
     started: bool = False
     log: list[dict[str, Any]] = field(default_factory=list)
     first: dict[str, float] = field(default_factory=dict)
+    objective: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def fresh(cls, documents: int, levels: int) -> RunState:
@@ -110,6 +118,7 @@ class RunState:
         """Write the state into a checkpoint folder; the JSON, which names it whole, comes last."""
         folder = Path(folder)
         codes = {"codes": self.codes.contiguous(), "start_codes": self.start_codes.contiguous()}
+        codes |= {f"{_OBJECTIVE}{name}": value for name, value in self.objective.items()}
         save_file(codes, folder / CODES_FILE)
         facts = {
             "stage": self.stage,
@@ -139,6 +148,11 @@ class RunState:
             bool(facts["started"]),
             list(facts["log"]),
             dict(facts["first"]),
+            {
+                name.removeprefix(_OBJECTIVE): value
+                for name, value in tensors.items()
+                if name.startswith(_OBJECTIVE)
+            },
         )
 
 

@@ -18,13 +18,15 @@ from transformers.trainer_utils import TrainOutput
 
 from hf_genret.encoding import ItemSource, QuerySource, backbone_vectors
 from hf_genret.errors import CheckpointError, ConfigError
+from hf_genret.evaluation.health import Finding, as_dicts, check_ids, check_use
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.arguments import GenRetTrainingArguments
 from hf_genret.training.batches import PairBatches, TrainingData, pair_loader
 from hf_genret.training.callbacks import KeepBest, StageProgress, StageRules
 from hf_genret.training.curriculum import PARTS, STATE_FILE, RunState, Stage
 from hf_genret.training.dev import dev_metrics
-from hf_genret.training.objectives import OBJECTIVES, Context, Objective
+from hf_genret.training.objectives import OBJECTIVES, Clock, Context, Objective
+from hf_genret.training.optimizer import parameter_groups
 from hf_genret.training.processes import main_says
 from hf_genret.training.stage_actions import Workshop, perform
 from hf_genret.training.watch import watched_tokens
@@ -78,6 +80,7 @@ class GenRetTrainer(Trainer):
         self.best: KeepBest | None = None
         self._batches: PairBatches | None = None
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
+        self._findings: list[dict[str, Any]] = []
 
     # ---- the curriculum -------------------------------------------------------------------
 
@@ -141,6 +144,7 @@ class GenRetTrainer(Trainer):
             relevant=self.data.train.queries.relevant,
         )
         self.objective = OBJECTIVES[stage.objective](context, stage.options)
+        self.objective.restore(self.run.objective)
 
     def _end(self, stage: Stage, output: TrainOutput) -> None:
         """Put the best weights back, assign ids, and save the border."""
@@ -149,12 +153,17 @@ class GenRetTrainer(Trainer):
             self.best.restore(self.model)
             facts |= {"best_step": self.best.step, self.best.metric: self.best.value}
         facts |= self._perform(stage, stage.after)
+        if stage.after and self.run.codes.min() >= 0:
+            for finding in check_ids(self.run.codes.numpy(), self.model.config.codebook_sizes):
+                self._warn(finding)
+        facts["warnings"], self._findings = self._findings, []
         facts["history"] = [
             entry for entry in self.state.log_history if "train_runtime" not in entry
         ]
         finished = Path(self.args.output_dir)
         self.run.log.append(facts)
-        self.run.stage, self.run.started, self.run.first = self.run.stage + 1, False, {}
+        self.run.stage, self.run.started = self.run.stage + 1, False
+        self.run.first, self.run.objective = {}, {}
         if self.run_args.save_stages:
             self._save_border()
         if self.args.should_save:
@@ -173,9 +182,8 @@ class GenRetTrainer(Trainer):
 
     def _check_codes(self, stage: Stage) -> None:
         """Refuse a stage that reads ids which nothing has given yet."""
-        needed = stage.level - 1 if stage.objective == "uri" else 0
-        if stage.objective == "cross_entropy":
-            needed = self.run.codes.shape[1]
+        levels = self.run.codes.shape[1]
+        needed = OBJECTIVES[stage.objective].codes_needed(stage.level, levels)
         if needed > 0 and self.run.codes[:, :needed].min() < 0:
             raise ConfigError(
                 f"Stage '{stage.name}' reads the codes of {needed} levels, and no stage before it "
@@ -273,6 +281,7 @@ class GenRetTrainer(Trainer):
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         if self.best is not None:
             self.best.save(folder)
+        self.run.objective = self._objective.state()
         self.run.save(folder)
         kept = _whole_checkpoints(folder.parent)[: limit or None]
         for other in folder.parent.glob("checkpoint-*"):
@@ -319,6 +328,7 @@ class GenRetTrainer(Trainer):
             self.args.per_device_train_batch_size,
             self.run_args.seed,
             self.run.stage,
+            self._objective.groups(),
         )
         if isinstance(loader.batch_sampler, PairBatches):
             self._batches = loader.batch_sampler
@@ -341,6 +351,9 @@ class GenRetTrainer(Trainer):
         """The sum of the objective's terms; each term is logged under its name."""
         del num_items_in_batch
         keep_frozen_still(self.model)
+        self._objective.clock = Clock(
+            self.state.global_step, self.args.max_steps, float(self.state.epoch or 0)
+        )
         terms = model(objective=self._objective, batch=inputs)
         for name, value in terms.items():
             self._terms[name].append(value.detach())
@@ -353,8 +366,41 @@ class GenRetTrainer(Trainer):
             for name, values in self._terms.items():
                 logs[f"loss_{name}"] = round(float(torch.stack(values).mean()), 5)
             self._terms.clear()
+            logs.update(self._objective.figures())
+            logs.update(self._code_use())
             logs.update(watched_tokens(self.model, self.data, self._objective))
         super().log(logs, *args, **kwargs)
+
+    def _code_use(self) -> dict[str, float]:
+        """Share of each level's codes that were somebody's most probable one since the last log."""
+        use, self._objective.use = self._objective.use, {}
+        for level, counts in use.items():
+            for finding in check_use(counts.numpy(), level):
+                self._warn(finding)
+        return {f"used_{level}": float((n > 0).float().mean()) for level, n in use.items()}
+
+    def _warn(self, finding: Finding) -> None:
+        """Say it once a stage, and keep it for the report."""
+        known = {(old["figure"], old["level"]) for old in self._findings}
+        if (finding.figure, finding.level) not in known:
+            logger.warning("%s: %s", self._title(), finding.message)
+            self._findings += as_dicts([finding])
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """AdamW; parts with a rate of their own have a group of their own."""
+        rates = self.stages[self.run.stage].rates
+        if not rates:
+            return super().create_optimizer(*args, **kwargs)
+        made_by, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        groups = parameter_groups(
+            self.model,
+            rates,
+            learning_rate=self.args.learning_rate,
+            weight_decay=self.args.weight_decay,
+            decayed=self.get_decay_parameter_names(self.model),
+        )
+        self.optimizer = made_by(groups, **settings)
+        return self.optimizer
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -365,7 +411,7 @@ class GenRetTrainer(Trainer):
             self.model,
             self.data,
             beams=self.run_args.search_beams,
-            search=self.stages[self.run.stage].objective == "cross_entropy",
+            search=OBJECTIVES[self.stages[self.run.stage].objective].searches,
         )
         found = main_says(found)  # all processes have to stop and to keep the same
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}

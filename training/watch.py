@@ -11,7 +11,7 @@ from hf_genret.data import Documents
 from hf_genret.encoding import to_device
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.batches import TrainingData
-from hf_genret.training.objectives import Objective, UriObjective
+from hf_genret.training.objectives import Objective
 
 WATCHED = 3
 
@@ -22,13 +22,13 @@ def watched_tokens(model: GenRetModel, data: TrainingData, objective: Objective)
     Args:
         model: As it is now.
         data: Training pairs.
-        objective: Only URI's stages are watched.
+        objective: Says whether it is watched.
 
     Returns:
         `tokens_query` and `tokens_item`, `WATCHED` lists of K probabilities each; nothing for
         other objectives.
     """
-    if not isinstance(objective, UriObjective):
+    if not objective.watched:
         return {}
     pairs = watched_pairs(data)
     rows = data.pair_row[pairs]

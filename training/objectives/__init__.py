@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hf_genret.training.objectives.base import Context, Objective
+from hf_genret.training.objectives.base import Clock, Context, Objective
 from hf_genret.training.objectives.cross_entropy import CrossEntropyObjective
 from hf_genret.training.objectives.ranker import RankerObjective
 from hf_genret.training.objectives.uri import UriObjective
@@ -15,6 +15,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 __all__ = [
     "OBJECTIVES",
+    "Clock",
     "Context",
     "CrossEntropyObjective",
     "Objective",

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from hf_genret.modeling import EncoderOutput, GenRetModel
-from hf_genret.training.objectives.base import Objective
+from hf_genret.modeling import GenRetModel
+from hf_genret.training.objectives.base import Objective, codes_of
 
 
 @dataclass
@@ -19,37 +19,48 @@ class CrossEntropyOptions:
     Attributes:
         query: Weight of -sum_l log P(code_l | query, codes before).
         item: The same given the item.
+        indexer: The same given the item, of an indexer beside the decoder.
         label_smoothing: Share of the target spread over all codes.
     """
 
     query: float = 1.0
     item: float = 0.5
+    indexer: float = 0.0
     label_smoothing: float = 0.0
 
 
 class CrossEntropyObjective(Objective):
     """Teacher-forced cross-entropy on the present ids, all levels at once.
 
-    It is the E-step of URI's section 4.1 (hard EM) and the last phase on the final ids.
+    It teaches the decoder and, where the model has one, the indexer. It is the E-step of URI's
+    section 4.1 (hard EM) and the last phase on the final ids.
     """
 
     Options = CrossEntropyOptions
+    searches = True
     options: CrossEntropyOptions
 
     def __call__(self, model: GenRetModel, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Weighted terms `query` and `item`, means over the batch of sums over levels (nats)."""
-        codes = self.context.codes[batch["rows"].cpu()].to(batch["rows"].device)
+        codes = codes_of(self.context, batch["rows"])
         terms = {}
         if self.options.query:
             encoded = model.encode_query(**batch["query"])
-            terms["query"] = self.options.query * self._loss(model, encoded, codes)
+            terms["query"] = self.options.query * self._loss(
+                model.path_logits(encoded, codes), codes
+            )
         if self.options.item:
             encoded = model.encode_items(**batch["item"])
-            terms["item"] = self.options.item * self._loss(model, encoded, codes)
+            terms["item"] = self.options.item * self._loss(model.path_logits(encoded, codes), codes)
+        if self.options.indexer:
+            encoded = model.encode_items(**batch["item"])
+            logits = [
+                model.index_logits(encoded, codes[:, :level]) for level in range(codes.shape[1])
+            ]
+            terms["indexer"] = self.options.indexer * self._loss(logits, codes)
         return terms
 
-    def _loss(self, model: GenRetModel, encoded: EncoderOutput, codes: Tensor) -> Tensor:
-        logits = model.path_logits(encoded, codes)
+    def _loss(self, logits: list[Tensor], codes: Tensor) -> Tensor:
         smoothing = self.options.label_smoothing
         losses = [
             functional.cross_entropy(level, codes[:, i], label_smoothing=smoothing)

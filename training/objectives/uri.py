@@ -13,7 +13,12 @@ from torch.nn import functional
 
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import EncoderOutput, GenRetModel
-from hf_genret.training.objectives.base import Objective, mean_over_processes, soft_cross_entropy
+from hf_genret.training.objectives.base import (
+    Objective,
+    codes_of,
+    mean_over_processes,
+    soft_cross_entropy,
+)
 
 
 def _log_difference(mean: Tensor) -> Tensor:
@@ -73,6 +78,7 @@ class UriObjective(Objective):
     """
 
     Options = UriOptions
+    watched = True
     options: UriOptions
 
     def __init__(self, context: Any, options: dict[str, Any]) -> None:
@@ -84,6 +90,12 @@ class UriObjective(Objective):
             )
         if context.level < 1:
             raise ConfigError("A URI stage needs the level it trains (level: 1 and so on).")
+
+    @classmethod
+    def codes_needed(cls, level: int, levels: int) -> int:
+        """The prefix of the level that is trained."""
+        del levels
+        return level - 1
 
     def sample(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Random items, for commitment and balance."""
@@ -99,6 +111,7 @@ class UriObjective(Objective):
         query_levels = model.path_logits(queries, prefix)
         item_levels = model.path_logits(items, prefix)
         query, item = query_levels[-1], item_levels[-1]  # [B, K]
+        self.count(self.context.level, item.argmax(-1))
         all_items, parents = self._with_random(model, batch, item, prefix)
         p_query, p_item = query.softmax(-1), item.softmax(-1)
         if not options.symmetric:
@@ -120,7 +133,7 @@ class UriObjective(Objective):
 
     def _prefix(self, rows: Tensor, like: EncoderOutput) -> Tensor:
         """Codes of the levels above, [B, level - 1]."""
-        codes = self.context.codes[rows.cpu(), : self.context.level - 1]
+        codes = codes_of(self.context, rows, self.context.level - 1)
         return codes.to(like.pooler_output.device)
 
     def _with_random(
