@@ -24,6 +24,7 @@ class Run:
         latency_ms: Milliseconds a query.
         bytes: Size of what the system needs to answer (index and vectors).
         notes: Facts that a report has to state.
+        facts: Figures of the system itself, by name, for example the share of invalid ids.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Run:
     latency_ms: float | None = None
     bytes: int | None = None
     notes: list[str] = field(default_factory=list)
+    facts: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
