@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from hf_genret.data.schema import Queries
 from hf_genret.evaluation.bootstrap import summarise
 from hf_genret.evaluation.expectation import expectation_metrics
+from hf_genret.evaluation.frequency import HEAD_TO_TAIL, frequency_groups
+from hf_genret.evaluation.groups import grouped_metrics, query_groups
 from hf_genret.evaluation.metrics import candidate_recall, item_metrics
 from hf_genret.evaluation.run import Run
 
 KS = (1, 5, 10, 20, 50, 100)
 HEADLINE = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
-"""What is reported of seen and unseen documents apart."""
+"""What is reported of groups of queries: seen and unseen documents, head to tail."""
 
 
 def per_query(run: Run, queries: Queries, ks: Sequence[int] = KS) -> dict[str, np.ndarray]:
@@ -44,27 +46,6 @@ def _values(run: Run, queries: Queries, ks: Sequence[int]) -> dict[str, np.ndarr
     return values
 
 
-def query_groups(queries: Queries, seen_rows: np.ndarray) -> np.ndarray:
-    """Whether the relevant documents of each query were relevant in training.
-
-    Args:
-        queries: The split, with judgments.
-        seen_rows: Rows that are relevant to some training query.
-
-    Returns:
-        [Q] strings: `seen` (all of them), `unseen` (none), `mixed`, or `unjudged` (no relevant
-        document at all).
-    """
-    query, row = queries.pairs()
-    gain = np.asarray([g for gains in queries.relevant for g in gains.values()], dtype=np.float64)
-    query, row = query[gain > 0], row[gain > 0]
-    total = np.bincount(query, minlength=len(queries))
-    seen = np.bincount(query, np.isin(row, seen_rows), minlength=len(queries))
-    return np.select(
-        [total == 0, seen == total, seen == 0], ["unjudged", "seen", "unseen"], default="mixed"
-    )
-
-
 def evaluate_run(
     run: Run,
     queries: Queries,
@@ -73,6 +54,8 @@ def evaluate_run(
     seen_rows: np.ndarray | None,
     ks: Sequence[int] = KS,
     seed: int = 0,
+    counts: np.ndarray | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Measure one system on one split.
 
@@ -84,13 +67,16 @@ def evaluate_run(
             `seen`, `unseen` and `mixed` are left out.
         ks: Cuts.
         seed: Seed of the bootstrap; equal seeds resample all systems alike.
+        counts: Training frequency of each document (`training_counts`), [N]; None = not known.
+        limit: Documents that ids alone may return, see `expectation_metrics`.
 
     Returns:
         `metrics` (name -> mean, low, high), `queries` (with a relevant document), `unjudged`,
         `documents_ranked` (mean pool size), `share_ranked` (of the corpus), `candidate_recall`,
         `latency_ms`, `bytes`, `notes`; where known `seen`, `unseen` and `mixed` (each `queries`
-        and the headline `metrics`), `expectation` (ids alone, random order inside a bucket) and
-        `bucket` (bucket-level, k counted in buckets).
+        and the headline `metrics`), `frequency` and `frequency5` (`frequency_groups`: each
+        group with `queries`, `metrics` and `edges`), `expectation` (ids alone, random order
+        inside a bucket) and `bucket` (bucket-level, k counted in buckets).
 
     Raises:
         DataError: When run and queries do not belong together.
@@ -114,23 +100,29 @@ def evaluate_run(
         "bytes": run.bytes,
         "notes": list(run.notes),
     }
+    headline = {name: values[name] for name in (*HEADLINE, "candidate_recall") if name in values}
     if seen_rows is not None:
-        result |= _grouped(values, query_groups(queries, seen_rows), seed)
+        labels = query_groups(queries, seen_rows)
+        result |= grouped_metrics(headline, labels, seed, groups=("seen", "unseen", "mixed"))
+    if counts is not None:
+        result["frequency"] = _by_frequency(headline, queries, counts, 3, seed)
+        result["frequency5"] = _by_frequency(headline, queries, counts, 5, seed)
     if run.buckets is not None:
-        items, buckets = expectation_metrics(run.buckets, queries.relevant, ks)
+        items, buckets = expectation_metrics(run.buckets, queries.relevant, ks, limit)
         result["expectation"] = summarise(items, seed=seed)
         result["bucket"] = summarise(buckets, seed=seed)
     return result
 
 
-def _grouped(
-    values: Mapping[str, np.ndarray], groups: np.ndarray, seed: int
+def _by_frequency(
+    values: Mapping[str, np.ndarray],
+    queries: Queries,
+    counts: np.ndarray,
+    parts: Literal[3, 5],
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Headline metrics of seen, unseen and mixed queries."""
-    names = [name for name in (*HEADLINE, "candidate_recall") if name in values]
-    parts = {}
-    for group in ("seen", "unseen", "mixed"):
-        inside = groups == group
-        metrics = summarise({name: values[name][inside] for name in names}, seed=seed)
-        parts[group] = {"queries": int(inside.sum()), "metrics": metrics}
-    return parts
+    """Metrics from head to tail; of three groups also those without queries."""
+    labels, edges = frequency_groups(queries, counts, parts)
+    names = HEAD_TO_TAIL if parts == 3 else tuple(edges)
+    found = grouped_metrics(values, labels, seed, groups=names)
+    return {name: {**found[name], "edges": edges.get(name)} for name in names}

@@ -8,7 +8,8 @@ import pytest
 from hf_genret.data.schema import Queries
 from hf_genret.errors import DataError
 from hf_genret.evaluation import Run, evaluate_run, per_query
-from hf_genret.evaluation.evaluate import query_groups
+from hf_genret.evaluation.frequency import frequency_groups
+from hf_genret.evaluation.groups import query_groups
 from hf_genret.evaluation.report import plain
 
 
@@ -61,6 +62,41 @@ def test_seen_unseen_and_mixed_stand_apart():
     assert result["unseen"]["metrics"]["recall@10"]["mean"] == 0.0
     assert result["mixed"]["metrics"]["recall@10"]["mean"] == 0.5
     assert [result[group]["queries"] for group in ("seen", "unseen", "mixed")] == [1, 1, 1]
+
+
+def test_groups_by_training_frequency(random_split):
+    """Head, torso and tail always stand there, five buckets by their edges, and add up."""
+    queries, rows = random_split()
+    counts = np.arange(60)
+    run = Run("x", rows)
+    plainly = evaluate_run(run, queries, num_documents=60, seen_rows=None)
+    result = evaluate_run(run, queries, num_documents=60, seen_rows=None, counts=counts)
+    assert {name: result[name] for name in plainly} == plainly
+    labels, edges = frequency_groups(queries, counts)
+    values = per_query(run, queries)["ndcg@10"]
+    assert list(result["frequency"]) == ["head", "torso", "tail"]
+    for name, part in result["frequency"].items():
+        assert part["queries"] == (labels == name).sum()
+        assert part["edges"] == edges.get(name)
+        if part["queries"]:
+            assert part["metrics"]["ndcg@10"]["mean"] == pytest.approx(
+                values[labels == name].mean()
+            )
+    assert list(result["frequency5"]) == list(frequency_groups(queries, counts, 5)[1])
+    assert sum(part["queries"] for part in result["frequency5"].values()) == 40
+    json.dumps(plain(result), allow_nan=False)
+
+
+def test_a_limit_touches_ids_alone(random_split):
+    """Figures of the ranking stay; bucket-level ones lose what is cut."""
+    queries, rows = random_split()
+    run = Run("x", rows, buckets=[[np.arange(60)]] * 40)
+    free = evaluate_run(run, queries, num_documents=60, seen_rows=None)
+    cut = evaluate_run(run, queries, num_documents=60, seen_rows=None, limit=30)
+    assert cut["metrics"] == free["metrics"]
+    assert free["bucket"]["bucket_recall@1"]["mean"] == 1.0
+    assert cut["bucket"]["bucket_recall@1"]["mean"] == pytest.approx(0.5)
+    assert cut["expectation"]["ndcg@20"] == free["expectation"]["ndcg@20"]
 
 
 def test_an_empty_group_has_no_metrics():

@@ -63,6 +63,41 @@ def test_equal_to_sampling_on_larger_buckets():
             assert value[query] == pytest.approx(sampled[name].mean(), abs=0.012), name
 
 
+@pytest.mark.parametrize("limit", [1, 4, 5, 7, 20])
+def test_a_limit_is_equal_to_cutting_at_random(limit):
+    """Sampled orders, cut after the limit, have the same means; also at bucket level."""
+    rng = np.random.default_rng(limit)
+    buckets = arrays([0, 1, 2], [3, 4], [5, 6, 7, 1])
+    relevant = {1: 1.0, 3: 2.0, 6: 1.0, 9: 2.0}
+    cut = [
+        np.concatenate([rng.permutation(b) for b in arrays([0, 1, 2], [3, 4], [5, 6, 7])])[:limit]
+        for _ in range(20_000)
+    ]
+    sampled = item_metrics(cut, [relevant] * len(cut), KS)
+    items, coarse = expectation_metrics([buckets], [relevant], KS, limit)
+    for name, value in items.items():
+        assert value[0] == pytest.approx(sampled[name].mean(), abs=0.01), name
+    kept = np.mean([len(relevant.keys() & set(rows.tolist())) for rows in cut]) / len(relevant)
+    assert coarse["bucket_recall@3"][0] == pytest.approx(kept, abs=0.01)
+
+
+def test_a_limit_leaves_earlier_cuts_alone():
+    """Up to the limit nothing changes; a limit beyond everything changes nothing at all."""
+    rng = np.random.default_rng(0)
+    buckets = [np.array_split(rng.permutation(60), 7) for _ in range(3)]
+    relevant = [{int(row): 1.0 for row in rng.choice(70, 6, replace=False)} for _ in range(3)]
+    free, coarse = expectation_metrics(buckets, relevant, (10, 40))
+    cut, coarse_cut = expectation_metrics(buckets, relevant, (10, 40), 25)
+    assert all((free[name] == cut[name]).all() for name in free if name.endswith("@10"))
+    assert (cut["recall@40"] < free["recall@40"]).all()
+    assert (coarse_cut["bucket_recall@10"] < coarse["bucket_recall@10"]).all()
+    wide = expectation_metrics(buckets, relevant, (10, 40), 60)
+    for ours, theirs in zip((free, coarse), wide, strict=True):
+        assert all((ours[name] == theirs[name]).all() for name in ours)
+    with pytest.raises(ValueError, match="at least 1"):
+        expectation_metrics(buckets, relevant, (10,), 0)
+
+
 def test_queries_do_not_mix():
     """Each query has the value that it has alone, also beside queries without buckets."""
     buckets = [arrays([0, 1], [2]), [], arrays([2, 0], [1])]
