@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_genret.data.schema import Queries
 from hf_genret.encoding import QuerySource, encode, pad_histories
+from hf_genret.errors import ConfigError
 from hf_genret.evaluation.ranking import history_note, history_rows
 from hf_genret.evaluation.run import Run
 from hf_genret.modeling import GenRetModel, SearchOutput
@@ -24,10 +25,16 @@ def search_dataset(
     k: int = 100,
     num_beams: int | None = None,
     exclude_history: bool = False,
+    constrained: bool = True,
+    max_documents: int | None = None,
+    seed: int = 0,
     batch_size: int = 64,
     name: str = "generative",
 ) -> Run:
     """Search every query of a split.
+
+    Unconstrained, as ASI++ decodes (arXiv 2405.14280), beams may end at ids that no document has;
+    they find nothing, and their share stands in the run's notes and in `facts["invalid_ids"]`.
 
     Args:
         model: With index and ranker vectors.
@@ -36,6 +43,10 @@ def search_dataset(
         k: Depth of the ranking.
         num_beams: Leaves visited; the model's own number by default, whatever `k` is.
         exclude_history: Leave out the documents of each query's history.
+        constrained: Whether beams are held to ids that exist.
+        max_documents: Documents that may be ranked for a query (ASI++: 1,000); of the bucket in
+            which this cut falls, documents are drawn at random.
+        seed: Of that draw.
         batch_size: Queries searched at once.
         name: Name of the system.
 
@@ -44,22 +55,34 @@ def search_dataset(
         encoding included) and the bytes of ids and vectors.
 
     Raises:
-        ConfigError: When histories shall be excluded and the queries have none.
+        ConfigError: When histories shall be excluded and the queries have none, or
+            `max_documents` is below 1.
         ValueError: When the queries carry nothing that the model reads, or nothing is indexed.
     """
+    if max_documents is not None and max_documents < 1:
+        raise ConfigError(f"max_documents must be at least 1, found {max_documents}.")
     excluded = history_rows(queries, exclude_history)
     began = time.perf_counter()
     source = QuerySource(model, queries, tokenizer)
     seconds = time.perf_counter() - began
     run = _empty_run(name, len(queries))
+    invalid = np.zeros(len(queries))
+    depth = k if max_documents is None else max(k, model.config.num_documents)
     steps = encode(model, source, batch_size=batch_size, description=f"Searching ({name})")
     began = time.perf_counter()
     for numbers, encoded in steps:
         left_out = None if excluded is None else pad_histories([excluded[i] for i in numbers])
-        found = model.search(k=k, num_beams=num_beams, exclude=left_out, encoder_outputs=encoded)
+        found = model.search(
+            k=depth,
+            num_beams=num_beams,
+            exclude=left_out,
+            constrained=constrained,
+            encoder_outputs=encoded,
+        )
         found = SearchOutput(**{name: value.cpu() for name, value in found.items()})
         seconds += time.perf_counter() - began
         _take(run, model, numbers, found, excluded)
+        invalid[numbers] = (found.beam_leaves < 0).double().mean(1).numpy()
         began = time.perf_counter()
     run.latency_ms = 1000 * seconds / max(len(queries), 1)
     run.bytes = index_bytes(model)
@@ -68,6 +91,10 @@ def search_dataset(
         *history_note(queries, exclude_history),
         f"{beams} beams, {batch_size} queries at once",
     ]
+    if not constrained:
+        _note_invalid(run, invalid)
+    if max_documents is not None:
+        _cut(run, k, max_documents, np.random.default_rng(seed))
     return run
 
 
@@ -104,6 +131,57 @@ def _take(
                 for bucket in run.buckets[number]
                 if len(rest := bucket[~np.isin(bucket, excluded[number])])
             ]
+
+
+def _note_invalid(run: Run, invalid: np.ndarray) -> None:
+    """State which share of the beams ended at no id, the mean over queries."""
+    share = float(invalid.mean()) if len(invalid) else 0.0
+    run.facts["invalid_ids"] = share
+    run.notes.append(f"unconstrained: {100 * share:.1f} % of the ids written do not exist")
+
+
+def _cut(run: Run, k: int, limit: int, rng: np.random.Generator) -> None:
+    """Keep `limit` documents a query, the buckets' order deciding, then `k` in the ranking."""
+    assert run.scores is not None and run.pools is not None and run.buckets is not None
+    cut = 0
+    for number, buckets in enumerate(run.buckets):
+        if len(run.pools[number]) > limit:
+            run.buckets[number] = first_documents(buckets, limit, rng)
+            left = np.concatenate(run.buckets[number])
+            run.pools[number] = run.pools[number][np.isin(run.pools[number], left)]
+            kept = np.isin(run.rows[number], left)
+            run.rows[number] = run.rows[number][kept]
+            run.scores[number] = run.scores[number][kept]
+            cut += 1
+        run.rows[number], run.scores[number] = run.rows[number][:k], run.scores[number][:k]
+    run.facts["queries_cut"] = cut / max(len(run), 1)
+    run.notes.append(f"at most {limit} documents a query, cut at random in the last bucket")
+
+
+def first_documents(
+    buckets: list[np.ndarray], limit: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """The first `limit` documents of buckets, each bucket in random order (ASI++, section 4).
+
+    Args:
+        buckets: Rows of each bucket, best bucket first; a row counts at its first bucket.
+        limit: Documents kept.
+        rng: Draws which documents of the last bucket are kept.
+
+    Returns:
+        Buckets of `limit` distinct rows (fewer where there are no more), rows in their old order.
+    """
+    kept: list[np.ndarray] = []
+    seen = np.empty(0, dtype=np.int64)
+    for bucket in buckets:
+        fresh = bucket[~np.isin(bucket, seen)]
+        room = limit - len(seen)
+        if len(fresh) > room:
+            fresh = fresh[np.sort(rng.permutation(len(fresh))[:room])]
+        if len(fresh):
+            kept.append(fresh)
+        seen = np.concatenate([seen, fresh])
+    return kept
 
 
 def buckets_of(model: GenRetModel, leaves: torch.Tensor) -> list[np.ndarray]:

@@ -305,6 +305,8 @@ class GenRetriever:
         num_beams: int | None = None,
         exclude_history: bool = False,
         batch_size: int = BATCH,
+        constrained: bool = True,
+        max_documents: int | None = None,
     ) -> Run:
         """Search a whole split, for evaluation; see `hf_genret.dataset_search.search_dataset`."""
         from hf_genret.dataset_search import search_dataset
@@ -316,6 +318,8 @@ class GenRetriever:
             k=k,
             num_beams=num_beams,
             exclude_history=exclude_history,
+            constrained=constrained,
+            max_documents=max_documents,
             batch_size=batch_size,
         )
 

@@ -1,4 +1,4 @@
-"""Ids from the model itself: the decoder says which code suits an item, capacity which it gets."""
+"""Ids from the model itself: its indexer says which code suits an item, capacity which it gets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def level_log_probs(
     level: int,
     batch_size: int = 256,
 ) -> np.ndarray:
-    """What the model, reading each item, thinks of every code of one level: P_I^l (URI, Eq. 2).
+    """What the model's indexer thinks of every code of one level for each item: P_I^l (URI, Eq. 2).
+
+    The indexer is the decoder itself or stands beside it (`config.indexer`).
 
     Args:
         model: Encoder, decoder and heads.
@@ -45,7 +47,7 @@ def level_log_probs(
     for numbers, encoded in encode(model, source, batch_size=batch_size, description=name):
         codes = prefix[torch.from_numpy(numbers)].to(model.device)  # [B, l]
         with torch.no_grad():
-            logits = model.level_logits(encoded, codes)  # [B, K]
+            logits = model.index_logits(encoded, codes)  # [B, K]
         out[numbers] = logits.float().log_softmax(-1).cpu().numpy()
     return out
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hf_genret.data.schema import Queries
+from hf_genret.dataset_search import first_documents
 from hf_genret.description import histogram
 from hf_genret.errors import ConfigError
 from hf_genret.evaluation import evaluate_run
@@ -59,6 +60,66 @@ def test_histories_that_are_not_there_cannot_be_left_out(retriever):
     queries = Queries(["a"], [{1: 1.0}], texts=["owl"])
     with pytest.raises(ConfigError, match="exclude_history needs queries with histories"):
         retriever.search_dataset(queries, exclude_history=True)
+
+
+def test_unconstrained_beams(retriever):
+    """Beams at ids that nobody has find nothing; their share is counted and said."""
+    queries = Queries([str(i) for i in range(20)], [{3: 1.0}] * 20, texts=TEXTS)
+    index = retriever.model.index
+    codes = index.paths.clone()
+    codes[:, 1] -= codes[:, 1] % 3  # two last codes of five are in use
+    retriever.model.set_index(codes, index.rows, retriever.model.vectors)
+    free = retriever.search_dataset(queries, num_beams=6, constrained=False)
+    held = retriever.search_dataset(queries, num_beams=6)
+    shares = [1 - len(buckets) / 6 for buckets in free.buckets]
+    assert 0 < np.mean(shares) < 1
+    assert free.facts == {"invalid_ids": pytest.approx(np.mean(shares))} and held.facts == {}
+    said = f"unconstrained: {100 * np.mean(shares):.1f} % of the ids written do not exist"
+    assert said in free.notes
+    for i in range(20):
+        assert sorted(np.concatenate(free.buckets[i])) == sorted(free.pools[i])
+        assert len(free.pools[i]) <= len(held.pools[i])
+        # Written freely, the best ids that exist stand in the order they have under the trie.
+        for loose, strict in zip(free.buckets[i], held.buckets[i], strict=False):
+            assert loose.tolist() == strict.tolist()
+
+
+def test_a_cut_of_documents(retriever):
+    """No more than asked for, best buckets first, some of the last one at random."""
+    queries = Queries([str(i) for i in range(20)], [{3: 1.0}] * 20, texts=TEXTS)
+    whole = retriever.search_dataset(queries, k=40, num_beams=6)
+    run = retriever.search_dataset(queries, k=3, num_beams=6, max_documents=5)
+    run.check(20, 40)
+    for i in range(20):
+        pool = run.pools[i].tolist()
+        assert len(pool) == 5 and pool == [row for row in whole.pools[i] if row in pool]
+        assert run.rows[i].tolist() == pool[:3] and len(run.scores[i]) == 3
+        assert sorted(np.concatenate(run.buckets[i])) == sorted(pool)
+        *before, last = run.buckets[i]
+        for kept, bucket in zip(before, whole.buckets[i], strict=False):
+            assert kept.tolist() == bucket.tolist()
+        assert set(last) <= set(whole.buckets[i][len(before)])
+    assert run.facts == {"queries_cut": 1.0}
+    assert "at most 5 documents a query, cut at random in the last bucket" in run.notes
+    loose = retriever.search_dataset(queries, k=40, num_beams=6, max_documents=40)
+    assert loose.facts == {"queries_cut": 0.0}
+    for a, b in zip(loose.rows, whole.rows, strict=True):
+        assert a.tolist() == b.tolist()
+    with pytest.raises(ConfigError, match="max_documents must be at least 1, found 0"):
+        retriever.search_dataset(queries, max_documents=0)
+
+
+def test_documents_of_a_cut_bucket_are_equally_likely(rng):
+    """Everything of the buckets before; a row of an earlier bucket takes no place twice."""
+    buckets = [np.array([4, 1]), np.array([1, 7, 8, 9])]
+    drawn = [first_documents(buckets, 4, rng) for _ in range(3000)]
+    counts = np.zeros(10)
+    for first, second in drawn:
+        assert first.tolist() == [4, 1] and len(second) == 2
+        counts[second] += 1
+    np.testing.assert_allclose(counts[7:] / 3000, 2 / 3, atol=0.04)
+    assert counts[:7].sum() == 0
+    assert [b.tolist() for b in first_documents(buckets, 9, rng)] == [[4, 1], [7, 8, 9]]
 
 
 def test_an_empty_split(retriever):

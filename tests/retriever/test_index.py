@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from hf_genret.data.schema import Documents
-from hf_genret.encoding import ItemSource
+from hf_genret.encoding import ItemSource, pooled_vectors
 from hf_genret.errors import DataError
 from hf_genret.indexing.by_model import assign_by_model, level_log_probs
+from hf_genret.modeling.indexers_genret import INDEXERS
 from hf_genret.retriever import GenRetriever
 
 RECORDS = [
@@ -61,6 +62,24 @@ def test_assign_by_model(retriever, corpus, method):
         assert (np.bincount(codes[codes[:, 0] == parent, 1], minlength=5) == 2).all()
     again, _ = assign_by_model(retriever.model, source, method=method)
     assert (again == codes).all()
+
+
+@pytest.mark.parametrize("indexer", ["mlp", "pq", "rq"])
+def test_an_indexer_beside_the_decoder_gives_the_codes(retriever, corpus, indexer):
+    """Each level's most probable code of the indexer; the decoder is not asked."""
+    model = retriever.model
+    model.indexer = INDEXERS[indexer](model.config)
+    for parameter in model.indexer.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.05)
+    model.decoder = None
+    source = ItemSource(model, corpus, retriever.processing_class)
+    codes, displaced = assign_by_model(model, source, method="argmax")
+    assert displaced == [0.0, 0.0] and len(np.unique(codes[:, 0])) > 1
+    vectors, prefix = pooled_vectors(model, source), torch.from_numpy(codes.astype(np.int64))
+    for level in range(2):
+        logits = model.indexer.eval().level_logits(level, vectors, prefix[:, :level], None)
+        assert (logits.argmax(-1) == prefix[:, level]).all()
 
 
 def test_index_replaces_documents_ids_and_vectors(retriever, tmp_path):
