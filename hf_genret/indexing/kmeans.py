@@ -49,7 +49,7 @@ def kmeans(
     Raises:
         ValueError: When `x` is not a matrix of at least one finite vector, or k is below 1.
     """
-    points = _points(x, k, cosine)
+    points = as_points(x, k, cosine)
     centroids = _plus_plus(points, k, seed)
     labels = torch.full((len(points),), -1)
     for _ in range(iterations):
@@ -57,7 +57,7 @@ def kmeans(
         if torch.equal(fresh, labels):
             break
         labels = fresh
-        centroids = _means(points, labels, centroids, cosine)
+        centroids = cluster_means(points, labels, centroids, cosine)
         empty = torch.bincount(labels, minlength=k) == 0
         farthest = distance.topk(min(int(empty.sum()), len(points))).indices
         centroids[empty.nonzero()[: len(farthest), 0]] = points[farthest]
@@ -93,14 +93,14 @@ def balanced_kmeans(
     Raises:
         ValueError: As `kmeans`.
     """
-    points = _points(x, k, cosine)
+    points = as_points(x, k, cosine)
     if len(points) <= k:
         return _singles(points, k, seed, cosine)
     # A few plain steps first: they spread the centroids at a fraction of the price.
     centroids = torch.from_numpy(kmeans(points.numpy(), k, seed=seed, iterations=3).centroids)
     labels, prices = torch.full((len(points),), -1), None
     for _ in range(iterations):
-        cost = _cost(points, centroids).numpy()
+        cost = squared_distances(points, centroids).numpy()
         if assignment == "exact":
             codes, prices = exact_codes(cost, prices=prices, seed=seed)
         else:
@@ -109,11 +109,21 @@ def balanced_kmeans(
         if torch.equal(fresh, labels):
             break
         labels = fresh
-        centroids = _means(points, labels, centroids, cosine)
+        centroids = cluster_means(points, labels, centroids, cosine)
     return Clusters(labels.numpy().astype(np.int32), centroids.numpy())
 
 
-def _points(x: np.ndarray, k: int, cosine: bool) -> torch.Tensor:
+def as_points(x: np.ndarray, k: int, cosine: bool) -> torch.Tensor:
+    """Vectors as every k-means here takes them: checked, float32, of length 1 for cosine.
+
+    Args:
+        x: Shape [n, d].
+        k: Number of clusters.
+        cosine: Cluster directions instead of points.
+
+    Raises:
+        ValueError: When `x` is not a matrix of at least one finite vector, or k is below 1.
+    """
     x = np.asarray(x, dtype=np.float32)
     if k < 1 or x.ndim != 2 or len(x) == 0:
         raise ValueError(f"Expected at least 1 cluster and 1 vector, found {k} and {x.shape}.")
@@ -132,15 +142,23 @@ def _singles(points: torch.Tensor, k: int, seed: int, cosine: bool) -> Clusters:
     return Clusters(labels.astype(np.int32), centroids.numpy())
 
 
-def _cost(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
-    """Squared distances less each point's own square, which no choice changes: [n, k]."""
+def squared_distances(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    """Squared distances less each point's own square, which no choice changes.
+
+    Args:
+        points: Shape [n, d].
+        centroids: Shape [k, d].
+
+    Returns:
+        Shape [n, k]; the caller chooses n so that it fits.
+    """
     return centroids.square().sum(dim=1) - 2 * points @ centroids.T
 
 
 def _nearest(points: torch.Tensor, centroids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Squared distance [n] and number [n] of the nearest centroid, a block of rows at a time."""
     step = max(1, _CHUNK // len(centroids))
-    parts = [_cost(block, centroids).min(dim=1) for block in points.split(step)]
+    parts = [squared_distances(block, centroids).min(dim=1) for block in points.split(step)]
     distance = torch.cat([part.values for part in parts]) + points.square().sum(dim=1)
     return distance, torch.cat([part.indices for part in parts])
 
@@ -161,10 +179,20 @@ def _plus_plus(points: torch.Tensor, k: int, seed: int) -> torch.Tensor:
     return points[chosen].clone()
 
 
-def _means(
+def cluster_means(
     points: torch.Tensor, labels: torch.Tensor, before: torch.Tensor, cosine: bool
 ) -> torch.Tensor:
-    """Mean of each cluster [k, d]; an empty one keeps its centroid."""
+    """Mean of each cluster; an empty one keeps its centroid.
+
+    Args:
+        points: Shape [n, d].
+        labels: Cluster of every point, int64 [n].
+        before: The centroids so far, shape [k, d].
+        cosine: Bring the means to length 1.
+
+    Returns:
+        Shape [k, d].
+    """
     sums = torch.zeros_like(before).index_add_(0, labels, points)
     counts = torch.bincount(labels, minlength=len(before))[:, None]
     means = torch.where(counts > 0, sums / counts.clamp(min=1), before)
