@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hf_genret.training.objectives.asi import AsiObjective, AsiPlusObjective
 from hf_genret.training.objectives.base import Clock, Context, Objective
 from hf_genret.training.objectives.cross_entropy import CrossEntropyObjective
+from hf_genret.training.objectives.genret import GenRetObjective
 from hf_genret.training.objectives.ranker import RankerObjective
 from hf_genret.training.objectives.uri import UriObjective
 
@@ -11,13 +13,19 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "ranker": RankerObjective,
     "uri": UriObjective,
     "cross_entropy": CrossEntropyObjective,
+    "asi": AsiObjective,
+    "asi++": AsiPlusObjective,
+    "genret": GenRetObjective,
 }
 
 __all__ = [
     "OBJECTIVES",
+    "AsiObjective",
+    "AsiPlusObjective",
     "Clock",
     "Context",
     "CrossEntropyObjective",
+    "GenRetObjective",
     "Objective",
     "RankerObjective",
     "UriObjective",
