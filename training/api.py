@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from hf_genret.data import RetrievalData, load_data, stdlib_data
+from hf_genret.data.interactions import is_interactions
 from hf_genret.dataset_search import search_dataset
 from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import CheckpointError, ConfigError
@@ -26,6 +27,7 @@ from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
 from hf_genret.training.lora import merge_lora
+from hf_genret.training.objectives import OBJECTIVES
 from hf_genret.training.processes import is_main, main_says, wait, world_size
 from hf_genret.training.recipes import Recipe, load_recipe
 from hf_genret.training.systems import Bench, aligned, save_untrained
@@ -39,6 +41,7 @@ def train(
     settings: Sequence[str] = (),
     resume: bool = False,
     seed: int = 0,
+    encodings: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train a recipe on a data set and save the checkpoint.
 
@@ -49,13 +52,22 @@ def train(
         settings: Overrides, `key=value`.
         resume: Go on with an interrupted run.
         seed: Of everything random.
+        encodings: Folder that keeps what a frozen encoder says of the texts, for other runs.
 
     Returns:
         The report on dev (on no split when there is none), with the log of the stages.
     """
-    plan = load_recipe(recipe, settings)
+    plan = load_recipe(recipe, settings, task_of(data))
     command = _command("train", data, recipe, settings, seed)
-    return train_on(load_data(data), plan, Path(output), resume=resume, seed=seed, command=command)
+    return train_on(
+        load_data(data),
+        plan,
+        Path(output),
+        resume=resume,
+        seed=seed,
+        command=command,
+        encodings=None if encodings is None else Path(encodings),
+    )
 
 
 def train_on(
@@ -66,6 +78,7 @@ def train_on(
     seed: int,
     command: str,
     resume: bool = False,
+    encodings: Path | None = None,
 ) -> dict[str, Any]:
     """`train` on data that is loaded already."""
     began = time.perf_counter()
@@ -85,6 +98,7 @@ def train_on(
         data=start.data,
         stages=recipe.stages,
         processing_class=start.tokenizer,
+        encodings=encodings,
     )
     trainer.train(resume_from_checkpoint=True)
     model = start.model
@@ -178,6 +192,11 @@ def quickstart(output: str | Path, seed: int = 0) -> dict[str, Any]:
     return report
 
 
+def task_of(data: str | Path) -> str:
+    """The kind of data, for recipes that do not fix it: `sequential` or `text`."""
+    return "sequential" if is_interactions(Path(data)) else "text"
+
+
 _BESIDE = "beside"  # in the run's folder: what becomes part of the checkpoint beside the model
 _EXAMPLES = ["join two paths", "parse a date string", "run a command in a subprocess"]
 
@@ -231,9 +250,9 @@ def _run_folder(work: Path, resume: bool, identity: dict[str, Any]) -> None:
 
 def _last_stage_on_ids(recipe: Recipe) -> Stage | None:
     """The stage that trains the decoder on its final ids, and controls on theirs."""
-    stages = [stage for stage in recipe.stages if stage.objective == "cross_entropy"]
+    stages = [stage for stage in recipe.stages if OBJECTIVES[stage.objective].searches]
     if recipe.controls and not stages:
-        raise ConfigError("controls need a stage with the objective cross_entropy.")
+        raise ConfigError("controls need a stage that trains on final ids (cross_entropy).")
     return stages[-1] if stages else None
 
 

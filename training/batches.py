@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hf_genret.data import Queries
 from hf_genret.encoding import Batch, ItemSource, QuerySource
 
-Sample = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
+Sample = Callable[[np.ndarray, np.ndarray, np.random.Generator], dict[str, np.ndarray]]
 _CHUNK = 50  # batches within which pairs are sorted by length
 
 
@@ -28,6 +29,7 @@ class TrainingData:
         pair_query: Query number of each training pair, int64 [pairs].
         pair_row: Document row of each training pair, int64 [pairs].
         exclude_history: Whether rows of a query's history may not be retrieved for it.
+        given: Ids that the data alone decided, int64 [N, L]; None when the model makes them.
     """
 
     items: ItemSource
@@ -36,6 +38,7 @@ class TrainingData:
     pair_query: np.ndarray
     pair_row: np.ndarray
     exclude_history: bool = False
+    given: Tensor | None = None
 
 
 class PairBatches(Sampler[list[int]]):
@@ -109,7 +112,8 @@ class PairDataset(Dataset[Batch]):
 
     Args:
         data: What to read.
-        sample: Gives further document rows by name for a batch's rows (negatives, random items).
+        sample: Gives further document rows by name for a batch's query numbers and rows
+            (negatives, random items).
         seed: Of the run.
         stage: Number of the stage.
     """
@@ -127,7 +131,7 @@ class PairDataset(Dataset[Batch]):
         queries, rows = self.data.pair_query[pairs], self.data.pair_row[pairs]
         # The draw depends on the pairs alone, so that a resumed run draws the same.
         rng = np.random.default_rng([self.seed, self.stage, len(pairs), *pairs[:4].tolist()])
-        sampled = self.sample(rows, rng)
+        sampled = self.sample(queries, rows, rng)
         return {
             "query": self.data.train.batch(queries),
             "item": self.data.items.batch(rows),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from hf_genret.checkpoints import load_model, locate
 from hf_genret.data import Queries, RetrievalData, pseudo_queries
 from hf_genret.encoding import ItemSource, QuerySource
-from hf_genret.errors import ConfigError, DataError
+from hf_genret.errors import CheckpointError, ConfigError, DataError
 from hf_genret.modeling import GenRetConfig, GenRetModel
 from hf_genret.training.bag import BagStart, bag_start, train_tokenizer
 from hf_genret.training.batches import TrainingData
+from hf_genret.training.given import ids_from_data
 from hf_genret.training.lora import add_lora
 from hf_genret.training.recipes import Recipe
 from hf_genret.training.text_encoder import load_backbone
@@ -59,8 +62,13 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
     builders = {"text": _build_text, "sequential": _build_items, "general": _build_items}
     if recipe.task not in builders:
         raise ConfigError(f"task is '{recipe.task}'; known: {', '.join(builders)}.")
+    known = ids_from_data(recipe.ids, data.documents)
+    if known is not None:
+        recipe.model["codebook_sizes"] = known[1]
     train, dev = training_queries(recipe, data, seed)
     model, tokenizer = builders[recipe.task](recipe, data, train, seed)
+    if recipe.start_from:
+        take_over(model, recipe.start_from)
     items = ItemSource(model, data.documents, tokenizer)
     if dev is not None:
         rng = np.random.default_rng(seed)
@@ -73,6 +81,7 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
         pair_query=pair_query,
         pair_row=pair_row,
         exclude_history=recipe.search.exclude_history and recipe.task != "text",
+        given=None if known is None else torch.from_numpy(known[0].astype(np.int64)),
     )
     return Start(model, tokenizer, training, dev)
 
@@ -144,10 +153,34 @@ def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:
     wish = recipe.search.beams or recipe.model.get("search_beams")
     if wish:
         return int(wish)
-    leaves = int(np.prod(sizes, dtype=np.int64))
+    leaves = math.prod(sizes)
     fullest = -(-documents // min(leaves, documents))
     allowed = min(recipe.search.share * documents, recipe.search.max_documents)
     return max(1, min(leaves, int(allowed / fullest)))
+
+
+def take_over(model: GenRetModel, checkpoint: str) -> None:
+    """Put the encoder and ranker of a checkpoint into a fresh model.
+
+    Args:
+        model: With the same encoder, by its settings.
+        checkpoint: Folder or Hub name.
+
+    Raises:
+        CheckpointError: When there is no checkpoint, or its encoder is another one.
+    """
+    folder = locate(checkpoint)
+    other = load_model(folder, None, "cpu")
+    parts = ("encoder.", "ranker.")
+    known = {name: value for name, value in other.state_dict().items() if name.startswith(parts)}
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(parts)}
+    unlike = {name for name in known.keys() & own.keys() if known[name].shape != own[name].shape}
+    wrong = sorted((known.keys() ^ own.keys()) | unlike)
+    if wrong:
+        raise CheckpointError(
+            f"{checkpoint}: another encoder than the recipe's; they differ in {wrong[0]}."
+        )
+    model.load_state_dict(known, strict=False)
 
 
 def _config(recipe: Recipe, documents: int, **encoders: Any) -> GenRetConfig:

@@ -13,7 +13,7 @@ from hf_genret.errors import ConfigError
 from hf_genret.indexing.capacity import Method
 from hf_genret.training.curriculum import Stage
 
-IDS = ("kmeans", "rq", "random")  # what ids can be made of without the model
+IDS = ("kmeans", "rq", "random")  # what a control's ids can be made of
 _SPOKEN: dict[Any, str] = {
     str: "text",
     int: "a whole number",
@@ -90,6 +90,20 @@ def _number(value: Any) -> Any:
         return value
 
 
+def known_ids(name: str, what: str = "ids") -> None:
+    """Refuse a name of ids that nothing makes, and a name without its argument.
+
+    Raises:
+        ConfigError: Naming the nearest known one.
+    """
+    from hf_genret.training.given import FROM_DATA, GIVEN  # they need models
+
+    kind, _, argument = name.partition(":")
+    known(kind, [*GIVEN, *FROM_DATA], what)
+    if kind == "file" and not argument:
+        raise ConfigError("ids=file needs the file: ids=file:PATH.")
+
+
 def check_stage(stage: Stage) -> None:
     """Refuse an objective, a setting of it, or an action that does not exist.
 
@@ -118,9 +132,19 @@ def _check_action(name: str, setting: Any, where: str) -> None:
     """Refuse an action's setting now, not after the steps that come before it."""
     methods = typing.get_args(Method)
     if name == "ids":
-        known(str(setting), IDS, f"setting of {where}")
+        known_ids(str(setting), f"setting of {where}")
     elif name == "assign":
         known(str(setting), methods, f"setting of {where}")
+    elif name == "rename":
+        known(str(setting), ("uniform", "by_parent"), f"setting of {where}")
+    elif name == "codebook" and isinstance(setting, dict):
+        lacking = {"size_min", "size_max"} - set(setting)
+        if lacking:
+            raise ConfigError(f"{where} lacks {', '.join(sorted(lacking))}.")
+    elif name == "codebook":
+        known(str(setting), ("balanced", "plain"), f"setting of {where}")
+    elif name == "mine" and "depth" not in (setting or {}):
+        raise ConfigError(f"{where} lacks depth, the negatives kept for a query.")
     elif name == "reassign":
         options = setting if isinstance(setting, dict) else {"method": setting}
         for key in options:

@@ -35,6 +35,7 @@ class Stage:
         weight_decay: Of AdamW.
         warmup: Share of the steps.
         rates: Learning rate of a part as a multiple of `learning_rate`, by part.
+        skip: Leave the stage out, until somebody asks for it.
         ids: Recipes with other ids than these leave the stage out; empty for all.
         level: Level that the objective trains, from 1; 0 means all.
         before: Actions before the first step, as `{"clusters": ...}` or `{"ids": "kmeans"}`.
@@ -56,6 +57,7 @@ class Stage:
     weight_decay: float = 0.0
     warmup: float = 0.05
     rates: dict[str, float] = field(default_factory=dict)
+    skip: bool = False
     ids: list[str] = field(default_factory=list)
     level: int = 0
     before: dict[str, Any] = field(default_factory=dict)

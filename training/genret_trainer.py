@@ -16,9 +16,10 @@ from transformers import PreTrainedTokenizerBase, Trainer, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from hf_genret.encoding import ItemSource, QuerySource, backbone_vectors
+from hf_genret.encoding import ItemSource, QuerySource
 from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.evaluation.health import Finding, as_dicts, check_ids, check_use
+from hf_genret.kept_vectors import kept_vectors
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.arguments import GenRetTrainingArguments
 from hf_genret.training.batches import PairBatches, TrainingData, pair_loader
@@ -49,6 +50,8 @@ class GenRetTrainer(Trainer):
         data: Corpus, training pairs, dev queries.
         stages: The curriculum.
         processing_class: The tokenizer, saved with every checkpoint.
+        encodings: Folder that keeps what a frozen text encoder says of texts, for other runs on
+            them; nothing is kept by default.
 
     Example:
         >>> trainer = GenRetTrainer(model, args, data=data, stages=recipe.stages)
@@ -67,6 +70,7 @@ class GenRetTrainer(Trainer):
         data: TrainingData,
         stages: list[Stage],
         processing_class: PreTrainedTokenizerBase | None = None,
+        encodings: Path | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, args=args, processing_class=processing_class, **kwargs)
@@ -74,8 +78,10 @@ class GenRetTrainer(Trainer):
             self.remove_callback(unwanted)
         self.loss_is_scaled_for_ga = False
         self.run_args = args
-        self.data, self.stages = data, stages
+        self.data, self.stages, self.encodings = data, stages, encodings
         self.run = RunState.fresh(len(data.items), model.config.num_levels)
+        if data.given is not None:
+            self.run.codes[:] = data.given
         self.objective: Objective | None = None
         self.best: KeepBest | None = None
         self._batches: PairBatches | None = None
@@ -222,7 +228,7 @@ class GenRetTrainer(Trainer):
             if not frozen:
                 source.vectors = None
             elif source.vectors is None and getattr(encoder, "memory", "pooled") == "pooled":
-                source.vectors = backbone_vectors(self.model, source)
+                source.vectors = kept_vectors(self.model, source, self.encodings)
 
     def _callbacks(self, stage: Stage, inside: str | None) -> _StageCallbacks:
         """The stage's own callbacks, there for as long as it runs."""
@@ -324,7 +330,7 @@ class GenRetTrainer(Trainer):
         """Batches of pairs in an order that seed, stage and epoch fix."""
         loader = pair_loader(
             self.data,
-            self._objective.sample,
+            self._objective.sample_for,
             self.args.per_device_train_batch_size,
             self.run_args.seed,
             self.run.stage,

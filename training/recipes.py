@@ -1,4 +1,8 @@
-"""Recipes: one YAML a way of training, and overrides that are checked."""
+"""Recipes: one YAML a way of training, and overrides that are checked.
+
+A recipe is a method's own stages and settings. What all methods share on one kind of data (encoder,
+sizes, first and last stages) stands in `recipes/tasks`; the recipe lies over it.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,14 @@ import yaml
 
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import GenRetConfig
-from hf_genret.training.checks import IDS, check_stage, known, nearest, typed
+from hf_genret.training.checks import IDS, check_stage, known, known_ids, nearest, typed
 from hf_genret.training.curriculum import Stage, stages_from
 from hf_genret.training.lora import LoraSettings
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 TASKS = ("text", "sequential", "general")
+_SHARED = ("start", "finish")  # lists of stages that a task gives
+_LAYERS = ("tasks", "variants")  # changes for one kind of data, or by name
 
 
 @dataclass
@@ -137,6 +143,12 @@ class Recipe:
         model: Arguments of `GenRetConfig`.
         stages: The curriculum.
         controls: Ids that are trained under the same decoder and ranker for comparison.
+        ids: What `before: {ids: given}` stands for, a name of `hf_genret.training.given.GIVEN`.
+        start_from: A checkpoint whose encoder and ranker are taken over; the task's first stages
+            are then left out.
+        new_documents: Share of the documents that training never sees; they get their ids from the
+            trained model.
+        settings: The whole tree that the recipe was made of.
     """
 
     name: str
@@ -154,6 +166,9 @@ class Recipe:
     search: SearchSettings = field(default_factory=SearchSettings)
     stages: list[Stage] = field(default_factory=list)
     controls: list[str] = field(default_factory=list)
+    ids: str = "kmeans"
+    start_from: str = ""
+    new_documents: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -180,29 +195,42 @@ def list_recipes() -> dict[str, str]:
     }
 
 
-def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
+def load_recipe(name: str, settings: Iterable[str] = (), task: str | None = None) -> Recipe:
     """A recipe by name or YAML file, with overrides.
 
     Args:
-        name: A shipped recipe's name or the path of a YAML file.
+        name: A shipped recipe's name or the path of a YAML file; `name:variant` takes one of the
+            recipe's variants.
         settings: `key=value`; a key goes down with dots (`model.decoder_dim`), a stage is named
             (`stages.final.epochs`) or numbered from 0; a value is YAML.
+        task: Kind of data that is at hand, where the recipe does not fix one; `text` by default.
 
     Raises:
-        ConfigError: For an unknown recipe, key or stage, naming the nearest known one.
+        ConfigError: For an unknown recipe, variant, key or stage, naming the nearest known one.
     """
-    path = FOLDER / f"{name}.yaml"
+    plain, _, variant = (name, "", "") if Path(name).is_file() else name.partition(":")
+    path = FOLDER / f"{plain}.yaml"
     if not path.is_file():
-        path = Path(name)
+        path = Path(plain)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        raise ConfigError(f"Unknown recipe '{name}'{nearest(name, list_recipes())}.")
-    tree = _read(path)
-    for setting in settings:
-        key, separator, value = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {setting}: key=value was expected.")
-        _override(tree, key.strip(), _value(setting, value))
-    return _build(path.stem, tree)
+        raise ConfigError(f"Unknown recipe '{plain}'{nearest(plain, list_recipes())}.")
+    pairs = [_pair(setting) for setting in settings]
+    tree = _whole(_read(path, FOLDER), dict(pairs).get("task") or task, variant)
+    for key, value in pairs:
+        _override(tree, key, value)
+    return _build(name if variant else path.stem, tree)
+
+
+def variants(name: str) -> list[str]:
+    """Names of a shipped recipe's variants."""
+    return list(_read(FOLDER / f"{name}.yaml", FOLDER).get("variants") or {})
+
+
+def _pair(setting: str) -> tuple[str, Any]:
+    key, separator, value = setting.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {setting}: key=value was expected.")
+    return key.strip(), _value(setting, value)
 
 
 def _value(setting: str, text: str) -> Any:
@@ -212,8 +240,8 @@ def _value(setting: str, text: str) -> Any:
         raise ConfigError(f"--set {setting}: the value is not YAML.") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A recipe's tree: its `base`, what it says itself, then the changes below `set`."""
+def _read(path: Path, bases: Path) -> dict[str, Any]:
+    """A file's tree: its `base`, what it says itself, then the changes below `set`."""
     try:
         tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -222,14 +250,57 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} holds {tree!r}; settings by name were expected.")
     base, changes = tree.pop("base", None), tree.pop("set", {})
     if base is not None:
-        known(str(base), list_recipes(), "base")
-    whole = {} if base is None else _read(FOLDER / f"{base}.yaml")
+        known(str(base), [file.stem for file in bases.glob("*.yaml")], "base")
+    whole = {} if base is None else _read(bases / f"{base}.yaml", bases)
+    _lay_over(whole, tree)
+    changed = whole.setdefault("changes", [])
+    changed.append(changes)
+    return whole
+
+
+def _lay_over(whole: dict[str, Any], tree: dict[str, Any]) -> None:
+    """Settings of one tree over those of another; sections are merged, all else is replaced."""
     for key, value in tree.items():
         both = isinstance(value, dict) and isinstance(whole.get(key), dict)
         whole[key] = {**whole[key], **value} if both else value
+
+
+def _whole(recipe: dict[str, Any], task: str | None, variant: str) -> dict[str, Any]:
+    """A recipe over its task's defaults, its stages in full, its changes and a variant made."""
+    task = str(recipe.pop("task", None) or task or "text")
+    known(task, TASKS, "task")
+    tree = _read(FOLDER / "tasks" / f"{task}.yaml", FOLDER / "tasks")
+    changes = recipe.pop("changes")
+    for change in tree.pop("changes"):
+        _change(tree, change)
+    _lay_over(tree, recipe)
+    for_task, by_name = ((tree.pop(layer, None) or {}) for layer in _LAYERS)
+    shared = {name: tree.pop(name, None) or [] for name in _SHARED}
+    tree["task"] = task
+    tree["stages"] = _expanded(tree.get("stages"), shared)
+    _change(tree, for_task.get(task) or {})
+    for change in changes:
+        _change(tree, change)
+    if variant:
+        known(variant, by_name, f"variant of {tree.get('description', 'the recipe')!r}")
+        _change(tree, by_name[variant])
+    tree["shared_stages"] = [stage["name"] for stage in shared["start"]]
+    return tree
+
+
+def _expanded(stages: Any, shared: dict[str, list[dict[str, Any]]]) -> Any:
+    """The list of stages with the task's own in place of their names."""
+    if not isinstance(stages, list):
+        return stages
+    out: list[Any] = []
+    for entry in stages:
+        out += shared[entry] if isinstance(entry, str) and entry in shared else [entry]
+    return copy.deepcopy(out)
+
+
+def _change(tree: dict[str, Any], changes: dict[str, Any]) -> None:
     for key, value in changes.items():
-        _override(whole, key, value)
-    return whole
+        _override(tree, key, copy.deepcopy(value))
 
 
 def _override(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -253,7 +324,7 @@ def _override(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    names = [stage["name"] for stage in stages]
+    names = [str(stage.get("name")) for stage in stages if isinstance(stage, dict)]
     if name.isdigit() and int(name) < len(stages):
         return stages[int(name)]
     known(name, names, "stage")
@@ -261,14 +332,14 @@ def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def _top_keys() -> list[str]:
-    return [
-        item.name for item in dataclasses.fields(Recipe) if item.name not in ("name", "settings")
-    ]
+    own = [item.name for item in dataclasses.fields(Recipe)]
+    return [name for name in (*own, *_SHARED) if name not in ("name", "settings")]
 
 
 def _build(name: str, tree: dict[str, Any]) -> Recipe:
     """The recipe object, every key checked."""
     rest = copy.deepcopy(tree)
+    shared = rest.pop("shared_stages", [])
     for key in rest:
         known(key, _top_keys(), "setting")
     for key, section in _SECTIONS.items():
@@ -283,10 +354,26 @@ def _build(name: str, tree: dict[str, Any]) -> Recipe:
         known(key, _MODEL_KEYS, "setting of model")
     rest["model"] = typed(GenRetConfig, rest.get("model") or {}, "model.")
     rest["stages"] = stages_from(rest.pop("stages", None) or [])
-    for stage in rest["stages"]:
-        check_stage(stage)
     recipe = Recipe(**typed(Recipe, {"name": name, **rest}, ""), settings=tree)
+    recipe.stages = _stages_of(recipe, shared)
     known(recipe.task, TASKS, "task")
+    known_ids(recipe.ids)
     for ids in recipe.controls:
         known(ids, IDS, "control")
     return recipe
+
+
+def _stages_of(recipe: Recipe, shared: list[str]) -> list[Stage]:
+    """The stages that run with these ids and this start, checked."""
+    chosen = []
+    for stage in recipe.stages:
+        if stage.skip or (stage.ids and recipe.ids not in stage.ids):
+            continue
+        if recipe.start_from and stage.name in shared:
+            continue
+        for actions in (stage.before, stage.after):
+            if actions.get("ids") == "given":
+                actions["ids"] = recipe.ids
+        check_stage(stage)
+        chosen.append(stage)
+    return chosen

@@ -1,4 +1,4 @@
-"""What happens to ids between steps: clusters that heads start at, assignment, re-assignment."""
+"""What happens to ids between steps: clusters and codebooks to start at, ids, names, negatives."""
 
 from __future__ import annotations
 
@@ -11,68 +11,19 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_genret.encoding import pooled_vectors, to_device
+from hf_genret.encoding import encode, pooled_vectors
 from hf_genret.errors import ConfigError
-from hf_genret.evaluation import ape
-from hf_genret.indexing import (
-    assign_within,
-    cluster_level,
-    hierarchical_kmeans,
-    node_centroids,
-    node_numbers,
-    random_codes,
-    residual_kmeans,
-)
-from hf_genret.indexing.by_model import level_log_probs
-from hf_genret.indexing.capacity import Method
-from hf_genret.modeling import GenRetModel
-from hf_genret.modeling.heads_genret import ClusterHeads
-from hf_genret.training.batches import TrainingData, interactions
-from hf_genret.training.curriculum import RunState, Stage
+from hf_genret.indexing import balanced_kmeans, cluster_level, kmeans, node_centroids
+from hf_genret.indexing.constrained import constrained_kmeans
+from hf_genret.modeling import EncoderOutput
+from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
+from hf_genret.training.assignment import assign, reassign
+from hf_genret.training.given import give_codes
+from hf_genret.training.workshop import Facts, Workshop
 
 logger = logging.getLogger(__name__)
-_MANY_DISPLACED = 0.3
 
-Facts = dict[str, Any]
-Action = Callable[["Workshop", Any], Facts]
-
-
-class Workshop:
-    """What an action works on.
-
-    Args:
-        model: The model, not wrapped.
-        data: Items and training pairs.
-        state: Ids so far; actions change them in place.
-        stage: The stage before or after which the action stands.
-        seed: Of the run.
-    """
-
-    def __init__(
-        self, model: GenRetModel, data: TrainingData, state: RunState, stage: Stage, seed: int
-    ) -> None:
-        self.model, self.data, self.state, self.stage, self.seed = model, data, state, stage, seed
-        self.sizes = list(model.config.codebook_sizes)
-        self._vectors: np.ndarray | None = None
-
-    @property
-    def vectors(self) -> np.ndarray:
-        """The ranker's vectors of all items, float32 [N, D]."""
-        if self._vectors is None:
-            self._vectors = pooled_vectors(self.model, self.data.items).numpy()
-        return self._vectors
-
-    @property
-    def cosine(self) -> bool:
-        """Whether clusters are of directions."""
-        return bool(self.model.config.head_similarity == "cosine")
-
-    def parents(self, level: int) -> np.ndarray:
-        """Node of each item above `level` (from 0), int64 [N]."""
-        codes = self.state.codes.numpy()
-        if level == 0:
-            return np.zeros(len(codes), dtype=np.int64)
-        return node_numbers(codes, self.sizes, level - 1)
+Action = Callable[[Workshop, Any], Facts]
 
 
 def start_clusters(shop: Workshop, setting: Any) -> Facts:
@@ -106,125 +57,152 @@ def start_heads(shop: Workshop, codes: np.ndarray, levels: list[int]) -> None:
         heads.start(level, torch.from_numpy(centres))
 
 
+def start_codebooks(shop: Workshop, setting: Any) -> Facts:
+    """Start codebooks at clusters of what they have to describe, level by level.
+
+    They are those of codebook heads (GenRet, section 3.3; DGI, section 4.6), or of an indexer that
+    has codebooks of its own. `setting` is `balanced`, `plain`, or a dictionary for
+    `constrained_kmeans` with `size_min` and `size_max` as multiples of N / K.
+    """
+    owner = shop.model.indexer
+    if not hasattr(owner, "codebooks"):
+        owner = shop.model.heads
+        if not isinstance(owner, CodebookHeads):
+            raise ConfigError("codebook: the model has no codebooks (head_type or indexer).")
+    codes = shop.state.codes.clone()
+    for level in shop.levels:
+        points = codebook_points(shop, owner, level, codes)
+        size = shop.sizes[level]
+        seed = shop.seed + level
+        if setting == "plain":
+            found = kmeans(points, size, seed=seed)
+        elif setting == "balanced":
+            found = balanced_kmeans(points, size, seed=seed)
+        else:
+            even = len(points) / size
+            low, high = (float(setting[name]) * even for name in ("size_min", "size_max"))
+            found = constrained_kmeans(
+                points, size, seed=seed, size_min=int(low), size_max=int(np.ceil(high))
+            )
+        owner.start(level, torch.from_numpy(found.centroids))
+        codes[:, level] = torch.from_numpy(found.labels.astype(np.int64))
+        shop.state.start_codes[:, level] = codes[:, level]
+    return {"codebook": str(setting)}
+
+
+def codebook_points(shop: Workshop, owner: Any, level: int, codes: Tensor) -> np.ndarray:
+    """What the codebook of a level has to describe of every item, float32 [N, width].
+
+    Args:
+        shop: Model and items.
+        owner: The codebook heads, or an indexer with codebooks.
+        level: From 0.
+        codes: [N, L], the codes of the levels before.
+    """
+    out: np.ndarray | None = None
+    for numbers, encoded in encode(shop.model, shop.data.items, description="Reading items"):
+        prefix = codes[torch.from_numpy(numbers), :level].to(shop.model.device)
+        with torch.no_grad():
+            points = _points(shop, owner, level, encoded, prefix).float().cpu().numpy()
+        if out is None:
+            out = np.empty((len(codes), points.shape[1]), dtype=np.float32)
+        out[numbers] = points
+    assert out is not None  # a corpus has documents
+    return out
+
+
+def _points(
+    shop: Workshop, owner: Any, level: int, encoded: EncoderOutput, prefix: Tensor
+) -> Tensor:
+    """Of a batch: of an indexer its targets, of heads that index by themselves their points."""
+    if owner is shop.model.indexer:
+        points: Tensor = owner.target(level, encoded.pooler_output, prefix)
+    elif shop.model.indexer is None:
+        points = shop.model.path_points(encoded, prefix)[level]
+    else:
+        points = owner.residual(encoded.pooler_output, prefix)
+    return points
+
+
 def give_ids(shop: Workshop, setting: str) -> Facts:
-    """Ids from the items' vectors or from chance: `kmeans`, `rq` or `random`."""
-    makers: dict[str, Callable[[], np.ndarray]] = {
-        "kmeans": lambda: hierarchical_kmeans(
-            shop.vectors, shop.sizes, seed=shop.seed, cosine=shop.cosine
-        ),
-        "rq": lambda: residual_kmeans(shop.vectors, shop.sizes, seed=shop.seed),
-        "random": lambda: random_codes(len(shop.state.codes), shop.sizes, seed=shop.seed),
-    }
-    if setting not in makers:
-        raise ConfigError(f"ids: {setting!r} is unknown; known: {', '.join(makers)}.")
-    codes = makers[setting]()
-    shop.state.codes[:] = torch.from_numpy(codes.astype(np.int64))
+    """Ids from vectors, interactions, texts or a file; heads start at the ids' clusters."""
+    shop.state.codes[:] = give_codes(shop, setting)
     shop.state.start_codes[:] = shop.state.codes
-    start_heads(shop, codes, list(range(len(shop.sizes))))
+    start_heads(shop, shop.state.codes.numpy(), list(range(len(shop.sizes))))
     shop.model.set_index(shop.state.codes)
     return {"ids": setting}
 
 
-def assign_level(shop: Workshop, setting: Method) -> Facts:
-    """Give every item its code of the stage's level by the model's item side, under capacity."""
-    level = shop.stage.level - 1
-    log_p = level_log_probs(shop.model, shop.data.items, shop.state.codes[:, :level].numpy(), level)
-    found = assign_within(log_p, shop.parents(level), method=setting, seed=shop.seed)
-    shop.state.codes[:, level] = torch.from_numpy(found.codes.astype(np.int64))
-    facts = {"level": level + 1, "displaced": float(found.displaced), **_use(shop, level)}
-    if (shop.state.start_codes[:, level] >= 0).all():
-        moved = shop.state.codes[:, level] != shop.state.start_codes[:, level]
-        facts["changed_from_start"] = float(moved.float().mean())
-    _warn_of_many(found.displaced, level)
-    if level + 1 == len(shop.sizes):
-        shop.model.set_index(shop.state.codes)
-    return facts
+def rename(shop: Workshop, setting: str) -> Facts:
+    """Change the names of the last level's codes: the variants of URI's Table 3.
 
-
-def reassign(shop: Workshop, setting: Any) -> Facts:
-    """The M-step of URI's section 4.1: the assignment of greatest summed log-likelihood.
-
-    For every item log P(code | query, parent) is summed over its training queries, its own
-    item-side distribution is added once, and each parent's items are assigned exactly (or
-    greedily, as the paper does) under capacity. `setting` is a method or a dictionary with
-    `method` and `levels` (from 1; all but the first by default).
+    `uniform` (variant 1) permutes them in one way for all parents, `by_parent` (variant 2) in a
+    way of each parent's own. Buckets stay what they were.
     """
-    options = setting if isinstance(setting, dict) else {"method": setting}
-    levels = options.get("levels") or list(range(2, len(shop.sizes) + 1))
-    if levels != list(range(levels[0], len(shop.sizes) + 1)):
-        raise ConfigError(
-            f"reassign: levels is {levels}; ids below a level that moves move with it, so all "
-            f"levels down to {len(shop.sizes)} were expected."
-        )
-    before = shop.state.codes.clone()
-    facts: Facts = {}
-    for level in (number - 1 for number in levels):
-        above = shop.state.codes[:, :level].numpy()
-        score = query_log_likelihood(shop, level)
-        score += level_log_probs(shop.model, shop.data.items, above, level)
-        found = assign_within(
-            score.astype(np.float32), shop.parents(level), method=options["method"], seed=shop.seed
-        )
-        shop.state.codes[:, level] = torch.from_numpy(found.codes.astype(np.int64))
-        facts[f"displaced_{level + 1}"] = float(found.displaced)
-        _warn_of_many(found.displaced, level)
-    moved = (shop.state.codes != before).any(1)
-    facts |= {"leaves_changed": float(moved.float().mean()), **_use(shop, len(shop.sizes) - 1)}
+    size = shop.sizes[-1]
+    rng = np.random.default_rng(shop.seed)
+    codes = shop.state.codes
+    parents = torch.from_numpy(shop.parents(len(shop.sizes) - 1))
+    _, parent = parents.unique(return_inverse=True)
+    ways = 1 if setting == "uniform" else int(parent.max()) + 1
+    names = torch.from_numpy(np.stack([rng.permutation(size) for _ in range(ways)]))  # [ways, K]
+    codes[:, -1] = names[parent % ways, codes[:, -1]]
+    start_heads(shop, codes.numpy(), [len(shop.sizes) - 1])
+    shop.model.set_index(codes)
+    return {"renamed": setting}
+
+
+def disambiguate(shop: Workshop, setting: Any) -> Facts:
+    """Fill the last level with a running number inside each bucket, modulo its size.
+
+    The fourth code of GenRet's released code: it tells documents of one bucket apart.
+    """
+    del setting
+    parents = shop.parents(len(shop.sizes) - 1)
+    order = np.argsort(parents, kind="stable")
+    first = np.searchsorted(parents[order], parents[order])
+    number = np.empty(len(parents), dtype=np.int64)
+    number[order] = np.arange(len(parents)) - first
+    shop.state.codes[:, -1] = torch.from_numpy(number % shop.sizes[-1])
     shop.model.set_index(shop.state.codes)
-    return facts
+    return {"largest_bucket": int(number.max()) + 1}
 
 
-def _warn_of_many(displaced: float, level: int) -> None:
-    if displaced > _MANY_DISPLACED:
-        logger.warning(
-            "Capacity moved %.0f %% of the items away from their most probable code at level %d; "
-            "a larger balance weight or fewer codes help.",
-            100 * displaced,
-            level + 1,
-        )
+def mine(shop: Workshop, setting: dict[str, int]) -> Facts:
+    """Hard negatives of every training query: what the present encoder ranks highest and is wrong.
 
-
-def query_log_likelihood(shop: Workshop, level: int, batch_size: int = 512) -> np.ndarray:
-    """For every item the sum of log P(code | query, its prefix) over its training queries.
-
-    Returns:
-        float64 [N, K]; zeros for an item without training queries.
+    `setting` has `depth`, negatives kept a query, and `skip`, ranks passed over (many of the first
+    are right answers that nobody judged). The ranker's objective reads them.
     """
-    data, model = shop.data, shop.model
-    total = np.zeros((len(shop.state.codes), shop.sizes[level]))
-    lengths = data.train.lengths()[data.pair_query]
-    order = np.argsort(-lengths, kind="stable")
-    model.eval()
-    starts = range(0, len(order), batch_size)
-    with torch.no_grad():
-        for first in tqdm(starts, desc="Likelihood", disable=len(starts) < 20, leave=False):
-            pairs = order[first : first + batch_size]
-            rows = data.pair_row[pairs]
-            inputs = to_device(data.train.batch(data.pair_query[pairs]), model.device)
-            prefix = shop.state.codes[torch.from_numpy(rows), :level].to(model.device)
-            logits = model.level_logits(model.encode_query(**inputs), prefix)
-            np.add.at(total, rows, logits.double().log_softmax(-1).cpu().numpy())
-    return total
-
-
-def _use(shop: Workshop, level: int) -> Facts:
-    """Share of the level's codes in use, the relative entropy of their use, APE of the nodes."""
-    counts = torch.bincount(shop.state.codes[:, level], minlength=shop.sizes[level]).double()
-    share: Tensor = counts / counts.sum()
-    entropy = -(share * share.clamp(min=1e-12).log()).sum() / np.log(max(shop.sizes[level], 2))
-    nodes = node_numbers(shop.state.codes.numpy(), shop.sizes, level)
-    return {
-        "codes_used": float((counts > 0).double().mean()),
-        "code_entropy": float(entropy),
-        "ape": ape(nodes, interactions(shop.data.train.queries)),
-    }
+    depth, skip = int(setting["depth"]), int(setting.get("skip", 0))
+    model, train = shop.model, shop.data.train
+    items = model.ranker.similarity.items(torch.from_numpy(shop.vectors).to(model.device))
+    relevant = train.queries.relevant
+    most = max((len(gains) for gains in relevant), default=0)
+    found = torch.zeros(len(train), depth, dtype=torch.int64)
+    queries = pooled_vectors(model, train).to(model.device)
+    steps = range(0, len(train), 512)
+    for first in tqdm(steps, desc="Mining", disable=len(steps) < 20, leave=False):
+        with torch.no_grad():
+            scores = model.ranker.similarity.queries(queries[first : first + 512]) @ items.T
+            best = scores.topk(min(depth + skip + most, len(items)), dim=1).indices.cpu()
+        for place, rows in enumerate(best):
+            wrong = [row for row in rows.tolist() if row not in relevant[first + place]][skip:]
+            wrong = wrong or rows.tolist()
+            found[first + place] = torch.tensor((wrong * depth)[:depth])
+    shop.state.objective["hard"] = found
+    return {"mined": depth}
 
 
 ACTIONS: dict[str, Action] = {
     "clusters": start_clusters,
     "ids": give_ids,
-    "assign": assign_level,
+    "codebook": start_codebooks,
+    "assign": assign,
     "reassign": reassign,
+    "rename": rename,
+    "disambiguate": disambiguate,
+    "mine": mine,
 }
 
 

@@ -31,6 +31,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run in OUT.")
     ] = False,
+    encodings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep what a frozen encoder says of the texts in this folder, for other runs."
+        ),
+    ] = None,
     json_file: options.Json = None,
 ) -> None:
     """Train a generative retriever.
@@ -52,7 +58,13 @@ def train(
 
     with output(json_file) as result:
         report = api.train(
-            data=data, recipe=recipe, output=out, settings=settings or [], resume=resume, seed=seed
+            data=data,
+            recipe=recipe,
+            output=out,
+            settings=settings or [],
+            resume=resume,
+            seed=seed,
+            encodings=encodings,
         )
         show_report(result, report)
         result.console.print(f"Checkpoint: {out}", markup=False)
@@ -75,6 +87,6 @@ def _check_recipe(recipe: str) -> None:
     from hf_genret.training.recipes import list_recipes
 
     known = list(list_recipes())
-    if recipe not in known:
+    if recipe.partition(":")[0] not in known:
         hint = options.nearest(recipe, known)
         raise ConfigError(f"there is no recipe '{recipe}'; {hint}")

@@ -14,7 +14,9 @@ from hf_genret.data import Queries
 from hf_genret.errors import ConfigError
 from hf_genret.indexing import node_centroids
 from hf_genret.training.curriculum import RunState, stages_from
-from hf_genret.training.stage_actions import ACTIONS, Workshop, perform, query_log_likelihood
+from hf_genret.training.assignment import query_log_likelihood
+from hf_genret.training.stage_actions import ACTIONS, perform
+from hf_genret.training.workshop import Workshop
 
 
 @pytest.fixture

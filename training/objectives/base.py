@@ -107,6 +107,13 @@ class Objective(ABC):
         del rows, rng
         return {}
 
+    def sample_for(
+        self, queries: np.ndarray, rows: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """`sample`, for objectives whose further rows depend on the query numbers too."""
+        del queries
+        return self.sample(rows, rng)
+
     def groups(self) -> np.ndarray | None:
         """For each document row the group whose pairs share batches, [N]; None for no groups."""
         return None

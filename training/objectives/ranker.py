@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hf_genret.errors import ConfigError
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.objectives.base import Objective
 
@@ -22,6 +23,8 @@ class RankerOptions:
         in_batch: Whether the other positives of the batch are negatives.
         shared: Random documents shared by the whole batch.
         random: Random documents of each query alone (URI: 9).
+        hard: Hard negatives of each query, drawn from those that `mine` found before the stage; the
+            ratio of hard ones is `hard / (hard + random)`.
         sibling: Documents from a sibling leaf, same parent and another last code (URI: 1).
         everything: Softmax over all items; for catalogues whose vectors are cheap.
     """
@@ -29,6 +32,7 @@ class RankerOptions:
     in_batch: bool = True
     shared: int = 0
     random: int = 0
+    hard: int = 0
     sibling: int = 0
     everything: bool = False
 
@@ -42,8 +46,23 @@ class RankerObjective(Objective):
     def __init__(self, context: Any, options: dict[str, Any]) -> None:
         super().__init__(context, options)
         self._siblings = Siblings(context.codes) if self.options.sibling else None
+        self._mined: Tensor | None = None
 
-    def sample(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take the hard negatives that `mine` found."""
+        self._mined = state.get("hard")
+        if self.options.hard and self._mined is None:
+            raise ConfigError(
+                "Hard negatives have to be mined first (before: {mine: {depth: 50}})."
+            )
+
+    def state(self) -> dict[str, Tensor]:
+        """The hard negatives [queries, n]."""
+        return {} if self._mined is None else {"hard": self._mined}
+
+    def sample_for(
+        self, queries: np.ndarray, rows: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         """Shared negatives [S] and own negatives [B * n] of each query."""
         out = {}
         total = self.context.num_items
@@ -56,6 +75,10 @@ class RankerObjective(Objective):
             own.append(rng.integers(total, size=(len(rows), self.options.random)))
         if self._siblings is not None:
             own.append(self._siblings.draw(rows, self.options.sibling, rng))
+        if self.options.hard and self._mined is not None:
+            found = self._mined[torch.from_numpy(queries)].numpy()  # [B, depth]
+            pick = rng.integers(found.shape[1], size=(len(rows), self.options.hard))
+            own.append(np.take_along_axis(found, pick, axis=1))
         if own:
             out["own"] = np.concatenate(own, axis=1).reshape(-1)
         return out

@@ -1,0 +1,136 @@
+"""Ids from the model: assignment under capacity, and re-assignment by what queries say."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hf_genret.encoding import to_device
+from hf_genret.errors import ConfigError
+from hf_genret.evaluation import ape
+from hf_genret.evaluation.docids import balance
+from hf_genret.indexing import assign_within, node_numbers
+from hf_genret.indexing.by_model import level_log_probs
+from hf_genret.indexing.capacity import Method
+from hf_genret.training.batches import interactions
+from hf_genret.training.workshop import Facts, Workshop
+
+logger = logging.getLogger(__name__)
+_MANY_DISPLACED = 0.3
+
+
+def assign(shop: Workshop, setting: Method) -> Facts:
+    """Give every item its codes of the stage's levels by the model's indexer, under capacity."""
+    facts: list[Facts] = [_assign_level(shop, level, setting) for level in shop.levels]
+    if shop.levels[-1] + 1 == len(shop.sizes):
+        shop.model.set_index(shop.state.codes)
+    return _by_level(facts, shop.levels)
+
+
+def _by_level(facts: list[Facts], levels: list[int]) -> Facts:
+    """What levels report, each figure of several levels under its own name."""
+    if len(levels) == 1:
+        return facts[0]
+    return {
+        f"{name}_{level + 1}": value
+        for level, part in zip(levels, facts, strict=True)
+        for name, value in part.items()
+        if name != "level"
+    }
+
+
+def _assign_level(shop: Workshop, level: int, setting: Method) -> Facts:
+    log_p = level_log_probs(shop.model, shop.data.items, shop.state.codes[:, :level].numpy(), level)
+    found = assign_within(log_p, shop.parents(level), method=setting, seed=shop.seed)
+    shop.state.codes[:, level] = torch.from_numpy(found.codes.astype(np.int64))
+    facts = {"level": level + 1, "displaced": float(found.displaced), **_use(shop, level)}
+    if (shop.state.start_codes[:, level] >= 0).all():
+        moved = shop.state.codes[:, level] != shop.state.start_codes[:, level]
+        facts["changed_from_start"] = float(moved.float().mean())
+    _warn_of_many(found.displaced, level)
+    return facts
+
+
+def reassign(shop: Workshop, setting: Any) -> Facts:
+    """The M-step of URI's section 4.1: the assignment of greatest summed log-likelihood.
+
+    For every item log P(code | query, parent) is summed over its training queries, its own
+    item-side distribution is added once, and each parent's items are assigned exactly (or
+    greedily, as the paper does) under capacity. `setting` is a method or a dictionary with
+    `method` and `levels` (from 1; all but the first by default).
+    """
+    options = setting if isinstance(setting, dict) else {"method": setting}
+    levels = options.get("levels") or list(range(2, len(shop.sizes) + 1))
+    if levels != list(range(levels[0], len(shop.sizes) + 1)):
+        raise ConfigError(
+            f"reassign: levels is {levels}; ids below a level that moves move with it, so all "
+            f"levels down to {len(shop.sizes)} were expected."
+        )
+    before = shop.state.codes.clone()
+    facts: Facts = {}
+    for level in (number - 1 for number in levels):
+        above = shop.state.codes[:, :level].numpy()
+        score = query_log_likelihood(shop, level)
+        score += level_log_probs(shop.model, shop.data.items, above, level)
+        found = assign_within(
+            score.astype(np.float32), shop.parents(level), method=options["method"], seed=shop.seed
+        )
+        shop.state.codes[:, level] = torch.from_numpy(found.codes.astype(np.int64))
+        facts[f"displaced_{level + 1}"] = float(found.displaced)
+        _warn_of_many(found.displaced, level)
+    moved = (shop.state.codes != before).any(1)
+    facts |= {"leaves_changed": float(moved.float().mean()), **_use(shop, len(shop.sizes) - 1)}
+    shop.model.set_index(shop.state.codes)
+    return facts
+
+
+def _warn_of_many(displaced: float, level: int) -> None:
+    if displaced > _MANY_DISPLACED:
+        logger.warning(
+            "Capacity moved %.0f %% of the items away from their most probable code at level %d; "
+            "a larger balance weight or fewer codes help.",
+            100 * displaced,
+            level + 1,
+        )
+
+
+def query_log_likelihood(shop: Workshop, level: int, batch_size: int = 512) -> np.ndarray:
+    """For every item the sum of log P(code | query, its prefix) over its training queries.
+
+    Returns:
+        float64 [N, K]; zeros for an item without training queries.
+    """
+    data, model = shop.data, shop.model
+    total = np.zeros((len(shop.state.codes), shop.sizes[level]))
+    lengths = data.train.lengths()[data.pair_query]
+    order = np.argsort(-lengths, kind="stable")
+    model.eval()
+    starts = range(0, len(order), batch_size)
+    with torch.no_grad():
+        for first in tqdm(starts, desc="Likelihood", disable=len(starts) < 20, leave=False):
+            pairs = order[first : first + batch_size]
+            rows = data.pair_row[pairs]
+            inputs = to_device(data.train.batch(data.pair_query[pairs]), model.device)
+            prefix = shop.state.codes[torch.from_numpy(rows), :level].to(model.device)
+            logits = model.level_logits(model.encode_query(**inputs), prefix)
+            np.add.at(total, rows, logits.double().log_softmax(-1).cpu().numpy())
+    return total
+
+
+def _use(shop: Workshop, level: int) -> Facts:
+    """Share of the level's codes in use, the relative entropy of their use, APE of the nodes."""
+    counts = torch.bincount(shop.state.codes[:, level], minlength=shop.sizes[level]).double()
+    share: Tensor = counts / counts.sum()
+    entropy = -(share * share.clamp(min=1e-12).log()).sum() / np.log(max(shop.sizes[level], 2))
+    nodes = node_numbers(shop.state.codes.numpy(), shop.sizes, level)
+    return {
+        "codes_used": float((counts > 0).double().mean()),
+        "code_entropy": float(entropy),
+        "diversity": balance(counts.numpy(), shop.sizes[level]),
+        "ape": ape(nodes, interactions(shop.data.train.queries)),
+    }

@@ -1,0 +1,119 @@
+"""Ids that are given: made from vectors, interactions or texts, or read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_genret.data import Documents
+from hf_genret.encoding import pooled_vectors
+from hf_genret.errors import ConfigError
+from hf_genret.indexing import hierarchical_kmeans, random_codes, residual_kmeans
+from hf_genret.indexing.collaborative import collaborative_vectors, query_aware_vectors
+from hf_genret.indexing.id_files import read_ids
+from hf_genret.indexing.quantizers import product_quantization, rq_vae, vq_vae
+from hf_genret.indexing.text_ids import atomic_codes, title_codes
+from hf_genret.training.bag import train_tokenizer
+from hf_genret.training.batches import interactions
+from hf_genret.training.workshop import Workshop
+
+_TITLE_TOKENS = 6  # codes of an id made of words
+_TITLE_VOCABULARY = 2000
+
+
+def _kmeans(shop: Workshop, vectors: np.ndarray | None = None) -> np.ndarray:
+    """Balanced hierarchical k-means; of the ranker's vectors by default."""
+    vectors = shop.vectors if vectors is None else vectors
+    return hierarchical_kmeans(vectors, shop.sizes, seed=shop.seed, cosine=shop.cosine)
+
+
+def _query_aware(shop: Workshop) -> np.ndarray:
+    """k-means of documents as their queries see them (bottleneck-minimal indexing, ICML 2024)."""
+    data = shop.data
+    queries = pooled_vectors(shop.model, data.train).numpy()
+    vectors = query_aware_vectors(shop.vectors, queries, data.pair_query, data.pair_row)
+    return _kmeans(shop, vectors)
+
+
+def _collaborative(shop: Workshop) -> np.ndarray:
+    """k-means of what queries or users have in common beside the documents' own vectors."""
+    relevant = interactions(shop.data.train.queries)
+    dim = min(64, shop.vectors.shape[1])
+    return _kmeans(shop, collaborative_vectors(shop.vectors, relevant, dim=dim, seed=shop.seed))
+
+
+GIVEN: dict[str, Callable[[Workshop], np.ndarray]] = {
+    "kmeans": _kmeans,
+    "em": _kmeans,  # a stage of the recipe refines them
+    "random": lambda shop: random_codes(len(shop.state.codes), shop.sizes, seed=shop.seed),
+    "rq": lambda shop: residual_kmeans(shop.vectors, shop.sizes, seed=shop.seed),
+    "pq": lambda shop: product_quantization(shop.vectors, shop.sizes, seed=shop.seed),
+    "rqvae": lambda shop: rq_vae(shop.vectors, shop.sizes, seed=shop.seed),
+    "vqvae": lambda shop: vq_vae(shop.vectors, shop.sizes, seed=shop.seed),
+    "query_kmeans": _query_aware,
+    "collaborative": _collaborative,
+}
+"""Ids made of what the trained encoder says of the documents, with the recipe's sizes."""
+
+Known = tuple[np.ndarray, list[int]]
+
+
+def _title(documents: Documents, argument: str) -> Known:
+    """The first subwords of the title (of the text where there is none)."""
+    pairs = zip(documents.titles, documents.texts, strict=True)
+    titles = [title or text[:200] for title, text in pairs]
+    tokenizer = train_tokenizer(titles, vocab_size=_TITLE_VOCABULARY, seed=0)
+
+    def tokenize(texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+    return title_codes(titles, tokenize, levels=int(argument or _TITLE_TOKENS))
+
+
+def _none(documents: Documents, argument: str) -> Known:
+    """One leaf that holds every document."""
+    del argument
+    return np.zeros((len(documents), 1), dtype=np.int32), [1]
+
+
+FROM_DATA: dict[str, Callable[[Documents, str], Known]] = {
+    "none": _none,
+    "atomic": lambda documents, argument: atomic_codes(len(documents)),
+    "title": _title,
+    "file": lambda documents, argument: read_ids(Path(argument), documents.ids),
+}
+"""Ids that the data alone decide, and their sizes; `name:argument`, as `file:ids.tsv`."""
+
+
+def ids_from_data(name: str, documents: Documents) -> Known | None:
+    """Codes [N, L] and sizes that are known before there is a model; None for other ids.
+
+    Args:
+        name: What the recipe says, `name` or `name:argument`.
+        documents: The corpus.
+
+    Raises:
+        DataError: When a file of ids has a fault.
+    """
+    kind, _, argument = name.partition(":")
+    return FROM_DATA[kind](documents, argument) if kind in FROM_DATA else None
+
+
+def give_codes(shop: Workshop, name: str) -> Tensor:
+    """The ids of a name, int64 [N, L].
+
+    Raises:
+        ConfigError: When the name is unknown.
+    """
+    if name.partition(":")[0] in FROM_DATA:
+        if shop.data.given is None:
+            raise ConfigError(f"ids: '{name}' has to be the recipe's own (ids: {name}).")
+        return shop.data.given
+    if name not in GIVEN:
+        raise ConfigError(f"ids: '{name}' is unknown; known: {', '.join([*GIVEN, *FROM_DATA])}.")
+    return torch.from_numpy(GIVEN[name](shop).astype(np.int64))

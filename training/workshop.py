@@ -1,0 +1,59 @@
+"""What an action at the border of a stage works on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hf_genret.encoding import pooled_vectors
+from hf_genret.indexing import node_numbers
+from hf_genret.modeling import GenRetModel
+from hf_genret.training.batches import TrainingData
+from hf_genret.training.curriculum import RunState, Stage
+
+Facts = dict[str, Any]
+
+
+class Workshop:
+    """What an action works on.
+
+    Args:
+        model: The model, not wrapped.
+        data: Items and training pairs.
+        state: Ids so far; actions change them in place.
+        stage: The stage before or after which the action stands.
+        seed: Of the run.
+    """
+
+    def __init__(
+        self, model: GenRetModel, data: TrainingData, state: RunState, stage: Stage, seed: int
+    ) -> None:
+        self.model, self.data, self.state, self.stage, self.seed = model, data, state, stage, seed
+        self.sizes = list(model.config.codebook_sizes)
+        self._vectors: np.ndarray | None = None
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """The ranker's vectors of all items, float32 [N, D]."""
+        if self._vectors is None:
+            self._vectors = pooled_vectors(self.model, self.data.items).numpy()
+        return self._vectors
+
+    @property
+    def cosine(self) -> bool:
+        """Whether clusters are of directions."""
+        return bool(self.model.config.head_similarity == "cosine")
+
+    @property
+    def levels(self) -> list[int]:
+        """The levels that the stage is about, from 0: one, or all of them."""
+        level = self.stage.level
+        return [level - 1] if level else list(range(len(self.sizes)))
+
+    def parents(self, level: int) -> np.ndarray:
+        """Node of each item above `level` (from 0), int64 [N]."""
+        codes = self.state.codes.numpy()
+        if level == 0:
+            return np.zeros(len(codes), dtype=np.int64)
+        return node_numbers(codes, self.sizes, level - 1)
