@@ -49,6 +49,8 @@ class GenRetConfig(PreTrainedConfig):
             `low_rank`.
         ranker_rank: Rank of the low-rank bilinear map.
         ranker_scale: Start of the learnable inverse temperature of the ranker's softmax.
+        ranking: How candidates are ordered: `sum` (the ranker's score and the beam's weighted) or
+            `lexicographic` (first the beam's score, then the ranker's; DGI).
         beam_weight: Weight of the beam's log-probability beside the ranker's score.
         search_beams: Leaves that `search` visits by default.
         query_prompt: Text put before every query.
@@ -96,6 +98,7 @@ class GenRetConfig(PreTrainedConfig):
         ranker_similarity: str = "dot",
         ranker_rank: int = 32,
         ranker_scale: float = 20.0,
+        ranking: str = "sum",
         beam_weight: float = 0.0,
         search_beams: int = 50,
         query_prompt: str = "",
@@ -136,6 +139,7 @@ class GenRetConfig(PreTrainedConfig):
         self.ranker_similarity = ranker_similarity
         self.ranker_rank = ranker_rank
         self.ranker_scale = ranker_scale
+        self.ranking = ranking
         self.beam_weight = beam_weight
         self.search_beams = search_beams
         self.query_prompt = query_prompt
@@ -179,6 +183,8 @@ class GenRetConfig(PreTrainedConfig):
             raise ValueError(
                 f"decoder_inputs must be tokens or codebooks, found {self.decoder_inputs!r}."
             )
+        if self.ranking not in ("sum", "lexicographic"):
+            raise ValueError(f"ranking must be sum or lexicographic, found {self.ranking!r}.")
         if self.head_type != "codebook" and (
             self.decoder_inputs == "codebooks" or self.indexer == "tied"
         ):

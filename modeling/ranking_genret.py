@@ -144,8 +144,9 @@ def rank_union(
 ) -> SearchOutput:
     """Order the documents of the beams' leaves by ranker and beam.
 
-    score = similarity(query, document) + beam_weight * log P(id | query). A document with several
-    ids keeps its best one.
+    score = similarity(query, document) + beam_weight * log P(id | query). With
+    `ranking="lexicographic"` (DGI, arXiv 2603.10409) it is log P(id | query), and the similarity
+    decides among documents of equal score. A document with several ids keeps its best one.
 
     Args:
         model: Gives index, vectors and `beam_weight`.
@@ -169,20 +170,22 @@ def rank_union(
     path_score = beams.scores.flatten()[beam]
     queries = model.ranker.similarity.queries(queries)
     vectors = model.ranker.similarity.items(vectors)
-    score = (queries[query] * vectors).sum(-1).float() + model.config.beam_weight * path_score
+    similarity = (queries[query] * vectors).sum(-1).float()
     pool = torch.bincount(query, minlength=batch)
-    padded, place = _pad(score, query, pool)
-    size = min(k, padded.shape[1])
-    order = padded.sort(dim=1, descending=True, stable=True)
-    pool_rows = _gather(row, place, order.indices, padded.shape[1], fill=-1)
-    best_beam = _gather(beam, place, order.indices[:, :size], padded.shape[1], fill=-1)
+    by_beam = model.config.ranking == "lexicographic"
+    total = path_score if by_beam else similarity + model.config.beam_weight * path_score
+    score, place = _pad(total.float(), query, pool)
+    order = _best_first(score, _pad(similarity, query, pool)[0] if by_beam else None)
+    size = min(k, score.shape[1])
+    pool_rows = _gather(row, place, order, score.shape[1], fill=-1)
+    best_beam = _gather(beam, place, order[:, :size], score.shape[1], fill=-1)
     codes = beams.codes.flatten(0, 1)[best_beam.clamp(min=0)].masked_fill(
         best_beam[..., None] < 0, -1
     )
     path = beams.scores.flatten()[best_beam.clamp(min=0)].masked_fill(best_beam < 0, -torch.inf)
     return SearchOutput(
         rows=pool_rows[:, :size],
-        scores=order.values[:, :size],
+        scores=score.gather(1, order[:, :size]),
         codes=codes,
         path_scores=path,
         pool=pool,
@@ -190,6 +193,15 @@ def rank_union(
         beam_codes=beams.codes,
         beam_leaves=beams.leaf,
     )
+
+
+def _best_first(score: Tensor, then: Tensor | None) -> Tensor:
+    """Places [B, W] by falling score, equal ones by falling `then`, the rest as they stood."""
+    if then is None:
+        return score.sort(dim=1, descending=True, stable=True).indices
+    order = then.sort(dim=1, descending=True, stable=True).indices
+    again = score.gather(1, order).sort(dim=1, descending=True, stable=True).indices
+    return order.gather(1, again)
 
 
 def take_rows(vectors: Tensor, row: Tensor) -> Tensor:
