@@ -34,7 +34,16 @@ SYSTEMS = (
 )
 """Names of systems in reports, in the order of tables; others follow by name."""
 
-PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "bm25s")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "peft",
+    "numpy",
+    "bm25s",
+    "faiss-cpu",
+)
 
 
 def versions() -> dict[str, str]:
