@@ -73,10 +73,11 @@ def evaluate_run(
     Returns:
         `metrics` (name -> mean, low, high), `queries` (with a relevant document), `unjudged`,
         `documents_ranked` (mean pool size), `share_ranked` (of the corpus), `candidate_recall`,
-        `latency_ms`, `bytes`, `notes`; where known `seen`, `unseen` and `mixed` (each `queries`
-        and the headline `metrics`), `frequency` and `frequency5` (`frequency_groups`: each
-        group with `queries`, `metrics` and `edges`), `expectation` (ids alone, random order
-        inside a bucket) and `bucket` (bucket-level, k counted in buckets).
+        `latency_ms`, `bytes`, `notes`; where known `facts` (of the system itself), `seen`,
+        `unseen` and `mixed` (each `queries` and the headline `metrics`), `frequency` and
+        `frequency5` (`frequency_groups`: each group with `queries`, `metrics` and `edges`),
+        `expectation` (ids alone, random order inside a bucket) and `bucket` (bucket-level, k
+        counted in buckets).
 
     Raises:
         DataError: When run and queries do not belong together.
@@ -99,18 +100,32 @@ def evaluate_run(
         "latency_ms": run.latency_ms,
         "bytes": run.bytes,
         "notes": list(run.notes),
+        **({"facts": dict(run.facts)} if run.facts else {}),
     }
     headline = {name: values[name] for name in (*HEADLINE, "candidate_recall") if name in values}
-    if seen_rows is not None:
-        labels = query_groups(queries, seen_rows)
-        result |= grouped_metrics(headline, labels, seed, groups=("seen", "unseen", "mixed"))
-    if counts is not None:
-        result["frequency"] = _by_frequency(headline, queries, counts, 3, seed)
-        result["frequency5"] = _by_frequency(headline, queries, counts, 5, seed)
+    result |= _groups(headline, queries, seen_rows, counts, seed)
     if run.buckets is not None:
         items, buckets = expectation_metrics(run.buckets, queries.relevant, ks, limit)
         result["expectation"] = summarise(items, seed=seed)
         result["bucket"] = summarise(buckets, seed=seed)
+    return result
+
+
+def _groups(
+    values: Mapping[str, np.ndarray],
+    queries: Queries,
+    seen_rows: np.ndarray | None,
+    counts: np.ndarray | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Metrics of the groups that are known: seen and unseen, head to tail."""
+    result: dict[str, Any] = {}
+    if seen_rows is not None:
+        labels = query_groups(queries, seen_rows)
+        result |= grouped_metrics(values, labels, seed, groups=("seen", "unseen", "mixed"))
+    if counts is not None:
+        result["frequency"] = _by_frequency(values, queries, counts, 3, seed)
+        result["frequency5"] = _by_frequency(values, queries, counts, 5, seed)
     return result
 
 
