@@ -37,6 +37,8 @@ class GenRetConfig(PreTrainedConfig):
         head_scale: Start of the learnable scale (inverse temperature) of cluster and codebook
             heads.
         head_similarity: `cosine` or `dot`, between a query and a cluster centre.
+        normalize_codes: Whether a codebook head's codes count with unit length where they are
+            subtracted or read; in a cosine they always do.
         max_head_nodes: Cluster heads keep one centre a node up to this many nodes a level.
         indexer: What gives a document its id, a name in `indexers_genret.INDEXERS`: `decoder` (the
             decoder itself, reading the document), `mlp`, `pq`, `rq`, or `tied` (a residual
@@ -89,6 +91,7 @@ class GenRetConfig(PreTrainedConfig):
         head_type: str = "cluster",
         head_scale: float = 10.0,
         head_similarity: str = "cosine",
+        normalize_codes: bool = False,
         max_head_nodes: int = 65_536,
         indexer: str = "decoder",
         indexer_hidden: int = 0,
@@ -130,6 +133,7 @@ class GenRetConfig(PreTrainedConfig):
         self.head_type = head_type
         self.head_scale = head_scale
         self.head_similarity = head_similarity
+        self.normalize_codes = normalize_codes
         self.max_head_nodes = max_head_nodes
         self.indexer = indexer
         self.indexer_hidden = indexer_hidden

@@ -157,7 +157,7 @@ class CodebookHeads(nn.Module):
 
     def __init__(self, config: GenRetConfig) -> None:
         super().__init__()
-        self.similarity = config.head_similarity
+        self.similarity, self.unit = config.head_similarity, config.normalize_codes
         self.centres = nn.ParameterList(
             nn.Parameter(torch.zeros(size, config.vector_dim)) for size in config.codebook_sizes
         )
@@ -171,11 +171,17 @@ class CodebookHeads(nn.Module):
         """The one learnable inverse temperature of all levels, at most 100."""
         return self.log_scale.exp().clamp(max=self._LARGEST_SCALE)
 
+    def tables(self) -> list[Tensor]:
+        """The codebooks [K, D] as they count in residuals and as what the decoder reads."""
+        if self.unit:
+            return [functional.normalize(centres, dim=-1) for centres in self.centres]
+        return list(self.centres)
+
     def residual(self, vectors: Tensor, prefix: Prefix) -> Tensor:
         """What the codes so far leave of vectors [B, D]."""
         if not prefix_length(prefix):
             return vectors
-        return vectors - torch.stack(look_up(list(self.centres), prefix)).sum(0)
+        return vectors - torch.stack(look_up(self.tables(), prefix)).sum(0)
 
     def point(self, level: int, hidden: Tensor, vectors: Tensor, prefix: Prefix) -> Tensor:
         """Where a query or document stands before a level's code is chosen, [B, D].
@@ -199,10 +205,8 @@ class CodebookHeads(nn.Module):
 
     @torch.no_grad()
     def start(self, level: int, centres: Tensor) -> None:
-        """Put a level's codebook [K, D] at the given points; the residual map goes back to zero."""
+        """Put a level's codebook [K, D] at the given points."""
         self.centres[level].copy_(centres)
-        for parameter in self.residuals[level].parameters():
-            parameter.zero_()
 
 
 HEADS: dict[str, type[nn.Module]] = {

@@ -70,6 +70,11 @@ class _Quantizer(nn.Module):
         kind = "cosine" if self.cosine else "distance"
         return self.scale * similarity(kind, points, self.codebooks[level])
 
+    def tables(self, heads: nn.Module) -> list[Tensor]:
+        """The codebooks [K, width of the level]."""
+        del heads
+        return list(self.codebooks)
+
     @torch.no_grad()
     def start(self, level: int, centres: Tensor) -> None:
         """Put a level's codebook [K, width] at the given points."""
@@ -131,6 +136,11 @@ class TiedIndexer(nn.Module):
         if self.scale is None:
             return heads.logits(level, points)
         return self.scale * similarity(heads.similarity, points, heads.centres[level])
+
+    def tables(self, heads: nn.Module) -> list[Tensor]:
+        """The codebooks of the heads, [K, D] a level."""
+        assert isinstance(heads, CodebookHeads)  # the configuration says so
+        return heads.tables()
 
 
 INDEXERS: dict[str, type[nn.Module] | None] = {

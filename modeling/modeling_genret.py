@@ -198,7 +198,7 @@ class GenRetModel(RetrievalMixin, GenRetPreTrainedModel, GenerationMixin):
             read = look_up(self._token_tables(prefix_length(codes)), codes)
         else:
             start = start + code_map(vectors)
-            read = [code_map(rows) for rows in look_up(list(self.heads.centres), codes)]
+            read = [code_map(rows) for rows in look_up(self.heads.tables(), codes)]
         return torch.stack([start, *read], dim=1)
 
     def _token_tables(self, levels: int) -> list[Tensor]:

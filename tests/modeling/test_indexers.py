@@ -24,6 +24,7 @@ SHAPES = {
     "tied": DGI,
     "tied, the heads' scale": {**DGI, "indexer_scale": 0, "codebook_sizes": [2, 6, 3]},
     "tied, dot": {**DGI, "head_similarity": "dot"},
+    "unit codes": {**DGI, "normalize_codes": True},
     "one level": {**DGI, "codebook_sizes": [9]},
     "many levels": {**DGI, "codebook_sizes": [3, 2, 1, 2, 3]},
     "rq beside it": {"head_type": "codebook", "indexer": "rq"},
@@ -42,6 +43,10 @@ def plain_similarity(kind: str, points: np.ndarray, centres: np.ndarray) -> np.n
                 if kind == "cosine":
                     out[row, code] /= np.linalg.norm(point) * np.linalg.norm(centre)
     return out
+
+
+def unit(x: Tensor) -> Tensor:
+    return x / x.square().sum(-1, keepdim=True).sqrt()
 
 
 def soften(codes: Tensor, sizes: list[int]) -> list[Tensor]:
@@ -125,6 +130,18 @@ def test_a_new_model_is_a_residual_quantizer(kind):
     np.testing.assert_allclose(first, 30 * plain_similarity(kind, z, tables[0]), rtol=1e-4)
     left = z - tables[0][codes[:, 0]]
     np.testing.assert_allclose(second, 30 * plain_similarity(kind, left, tables[1]), rtol=1e-4)
+
+
+def test_unit_codes_leave_another_residual(make_model):
+    """normalize_codes: z - sum of e / |e|; logits of the first level are the same."""
+    raw, one = make_model(**DGI).heads, make_model(**DGI, normalize_codes=True).heads
+    one.load_state_dict(raw.state_dict())
+    z, codes = torch.randn(2, 16), torch.tensor([[1, 2], [0, 0]])
+    with torch.no_grad():
+        assert torch.equal(raw.logits(0, z), one.logits(0, z))
+        wanted = z - sum(unit(raw.centres[i][codes[:, i]]) for i in range(2))
+        torch.testing.assert_close(one.residual(z, codes), wanted)
+        torch.testing.assert_close(one.residual(z, one_hot(codes, [4, 3])), wanted)
 
 
 def test_the_scale_stays_below_a_hundred(make_model):

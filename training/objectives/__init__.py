@@ -5,6 +5,7 @@ from __future__ import annotations
 from hf_genret.training.objectives.asi import AsiObjective, AsiPlusObjective
 from hf_genret.training.objectives.base import Clock, Context, Objective
 from hf_genret.training.objectives.cross_entropy import CrossEntropyObjective
+from hf_genret.training.objectives.dgi import DgiObjective
 from hf_genret.training.objectives.genret import GenRetObjective
 from hf_genret.training.objectives.ranker import RankerObjective
 from hf_genret.training.objectives.uri import UriObjective
@@ -16,6 +17,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "asi": AsiObjective,
     "asi++": AsiPlusObjective,
     "genret": GenRetObjective,
+    "dgi": DgiObjective,
 }
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "Clock",
     "Context",
     "CrossEntropyObjective",
+    "DgiObjective",
     "GenRetObjective",
     "Objective",
     "RankerObjective",
