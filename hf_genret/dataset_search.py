@@ -30,6 +30,7 @@ def search_dataset(
     seed: int = 0,
     batch_size: int = 64,
     name: str = "generative",
+    source: QuerySource | None = None,
 ) -> Run:
     """Search every query of a split.
 
@@ -49,6 +50,7 @@ def search_dataset(
         seed: Of that draw.
         batch_size: Queries searched at once.
         name: Name of the system.
+        source: The same queries as the model reads them, where there is one already.
 
     Returns:
         A run with rows, scores, candidates, buckets, milliseconds a query (tokenization and
@@ -63,7 +65,7 @@ def search_dataset(
         raise ConfigError(f"max_documents must be at least 1, found {max_documents}.")
     excluded = history_rows(queries, exclude_history)
     began = time.perf_counter()
-    source = QuerySource(model, queries, tokenizer)
+    source = QuerySource(model, queries, tokenizer) if source is None else source
     seconds = time.perf_counter() - began
     run = _empty_run(name, len(queries))
     invalid = np.zeros(len(queries))

@@ -27,6 +27,13 @@ from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
 from hf_genret.training.lora import merge_lora
+from hf_genret.training.new_documents import FILE as NEW_FILE
+from hf_genret.training.new_documents import (
+    code_new,
+    known_rows,
+    without_documents,
+    without_labels,
+)
 from hf_genret.training.objectives import OBJECTIVES
 from hf_genret.training.processes import is_main, main_says, wait, world_size
 from hf_genret.training.recipes import Recipe, load_recipe
@@ -87,7 +94,9 @@ def train_on(
     # The arguments bring several processes together, so they come before the first file.
     args = _arguments(work, seed)
     last = _last_stage_on_ids(recipe)
-    start = build(recipe, data, seed=seed)
+    known = known_rows(data, recipe.new_documents, seed)
+    seen = _seen(data, recipe, known)
+    start = build(recipe, seen, seed=seed)
     _run_folder(work, resume, _identity(data, recipe, seed))
     learns = any("encoder" in stage.train for stage in recipe.stages)
     if learns and start.tokenizer is not None and is_main():
@@ -103,7 +112,8 @@ def train_on(
     trainer.train(resume_from_checkpoint=True)
     model = start.model
     merge_lora(model)
-    model.set_index(trainer.run.codes, vectors=pooled_vectors(model, start.data.items))
+    codes, vectors = trainer.run.codes, pooled_vectors(model, start.data.items)
+    model.set_index(codes, vectors=vectors)
     _choose_beam_weight(start, recipe)
     for ids in recipe.controls:
         assert last is not None
@@ -111,7 +121,10 @@ def train_on(
         control = train_control(model, ids, _arguments(folder, seed), start.data, last)
         if is_main():
             save_control(control, work / _BESIDE, ids)
-    distributions = recorded(trainer.run.log, start.data, data.documents)
+    if len(codes) < len(data.documents):
+        codes, vectors = code_new(model, start.tokenizer, data, known, codes)
+        model.set_index(codes, vectors=vectors)
+    distributions = recorded(trainer.run.log, start.data, seen.documents)
     report = make_report(
         data,
         "dev",
@@ -122,11 +135,15 @@ def train_on(
         extra={
             "recipe": recipe.settings,
             "stages": trainer.run.log,
-            "training": _facts(data, start),
+            "training": _facts(seen, start),
+            "warnings": [found for stage in trainer.run.log for found in stage["warnings"]],
             "distributions": distributions,
         },
     )
     if is_main():
+        if not known.all():
+            ids = [data.documents.ids[row] for row in np.flatnonzero(~known)]
+            atomic_write_text(work / _BESIDE / NEW_FILE, json.dumps(ids) + "\n")
         _publish(start, data, output, work, report, exclude_history=start.data.exclude_history)
     wait()
     return report
@@ -224,6 +241,25 @@ def _identity(data: RetrievalData, recipe: Recipe, seed: int) -> dict[str, Any]:
     return {"data": data.fingerprint, "seed": seed, "recipe": recipe.settings}
 
 
+def _seen(data: RetrievalData, recipe: Recipe, known: np.ndarray) -> RetrievalData:
+    """What training sees of the data.
+
+    Raises:
+        ConfigError: When documents shall be new to a model that knows items by their number.
+    """
+    wish = recipe.new_documents
+    if known.all():
+        return data
+    if wish.queries:
+        return without_labels(data, known)
+    if recipe.task != "text" or recipe.controls:
+        raise ConfigError(
+            "new_documents needs a text recipe and no controls (controls=[]): "
+            "only documents that are read can be coded later."
+        )
+    return without_documents(data, known)
+
+
 def _run_folder(work: Path, resume: bool, identity: dict[str, Any]) -> None:
     """Prepare the folder in which checkpoints of the run lie until the checkpoint is published.
 
@@ -278,7 +314,12 @@ def _choose_beam_weight(start: Start, recipe: Recipe) -> None:
     for weight in recipe.search.beam_weights:
         start.model.config.beam_weight = float(weight)
         run = search_dataset(
-            start.model, start.tokenizer, dev, k=10, exclude_history=start.data.exclude_history
+            start.model,
+            start.tokenizer,
+            dev,
+            k=10,
+            exclude_history=start.data.exclude_history,
+            source=start.data.dev,
         )
         results[float(weight)] = float(np.nanmean(per_query(run, dev, (10,))["ndcg@10"]))
     best = max(results, key=lambda weight: (results[weight], -weight))
@@ -324,7 +365,7 @@ def _publish(
         "command": report["command"],
         "exclude_history": exclude_history,
     }
-    parts = ("recipe", "stages", "training", "seconds", "distributions")
+    parts = ("recipe", "stages", "training", "warnings", "seconds", "distributions")
     training = {key: report[key] for key in parts}
     extras = work / _BESIDE
     atomic_write_text(extras / "training.json", json.dumps(training, indent=1) + "\n")

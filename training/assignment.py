@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,12 @@ from hf_genret.encoding import to_device
 from hf_genret.errors import ConfigError
 from hf_genret.evaluation import ape
 from hf_genret.evaluation.docids import balance
+from hf_genret.evaluation.health import check_displaced
 from hf_genret.indexing import assign_within, node_numbers
 from hf_genret.indexing.by_model import level_log_probs
 from hf_genret.indexing.capacity import Method
 from hf_genret.training.batches import interactions
 from hf_genret.training.workshop import Facts, Workshop
-
-logger = logging.getLogger(__name__)
-_MANY_DISPLACED = 0.3
 
 
 def assign(shop: Workshop, setting: Method) -> Facts:
@@ -52,7 +49,7 @@ def _assign_level(shop: Workshop, level: int, setting: Method) -> Facts:
     if (shop.state.start_codes[:, level] >= 0).all():
         moved = shop.state.codes[:, level] != shop.state.start_codes[:, level]
         facts["changed_from_start"] = float(moved.float().mean())
-    _warn_of_many(found.displaced, level)
+    shop.findings += check_displaced(found.displaced, level + 1)
     return facts
 
 
@@ -82,21 +79,11 @@ def reassign(shop: Workshop, setting: Any) -> Facts:
         )
         shop.state.codes[:, level] = torch.from_numpy(found.codes.astype(np.int64))
         facts[f"displaced_{level + 1}"] = float(found.displaced)
-        _warn_of_many(found.displaced, level)
+        shop.findings += check_displaced(found.displaced, level + 1)
     moved = (shop.state.codes != before).any(1)
     facts |= {"leaves_changed": float(moved.float().mean()), **_use(shop, len(shop.sizes) - 1)}
     shop.model.set_index(shop.state.codes)
     return facts
-
-
-def _warn_of_many(displaced: float, level: int) -> None:
-    if displaced > _MANY_DISPLACED:
-        logger.warning(
-            "Capacity moved %.0f %% of the items away from their most probable code at level %d; "
-            "a larger balance weight or fewer codes help.",
-            100 * displaced,
-            level + 1,
-        )
 
 
 def query_log_likelihood(shop: Workshop, level: int, batch_size: int = 512) -> np.ndarray:

@@ -179,6 +179,8 @@ class GenRetTrainer(Trainer):
         """Do actions; every process goes on with the ids that the main process found."""
         shop = Workshop(self.model, self.data, self.run, stage, self.run_args.seed)
         facts = perform(shop, actions)
+        for finding in shop.findings:
+            self._warn(finding)
         if self.args.world_size > 1 and actions:
             self.run.codes.copy_(main_says(self.run.codes))
             self.run.start_codes.copy_(main_says(self.run.start_codes))

@@ -21,6 +21,7 @@ from hf_genret.modeling import GenRetConfig
 from hf_genret.training.checks import IDS, check_stage, known, known_ids, nearest, typed
 from hf_genret.training.curriculum import Stage, stages_from
 from hf_genret.training.lora import LoraSettings
+from hf_genret.training.new_documents import NewDocuments
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 TASKS = ("text", "sequential", "general")
@@ -146,8 +147,7 @@ class Recipe:
         ids: What `before: {ids: given}` stands for, a name of `hf_genret.training.given.GIVEN`.
         start_from: A checkpoint whose encoder and ranker are taken over; the task's first stages
             are then left out.
-        new_documents: Share of the documents that training never sees; they get their ids from the
-            trained model.
+        new_documents: Documents that training does without, to measure how they are found.
         settings: The whole tree that the recipe was made of.
     """
 
@@ -168,7 +168,7 @@ class Recipe:
     controls: list[str] = field(default_factory=list)
     ids: str = "kmeans"
     start_from: str = ""
-    new_documents: float = 0.0
+    new_documents: NewDocuments = field(default_factory=NewDocuments)
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -179,6 +179,7 @@ _SECTIONS: dict[str, type] = {
     "items": ItemSettings,
     "queries": QuerySettings,
     "search": SearchSettings,
+    "new_documents": NewDocuments,
 }
 _MODEL_KEYS = [
     name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +24,17 @@ from hf_genret.evaluation import (
     dense_run,
     docid_report,
     evaluate_run,
+    per_query,
     random_run,
 )
+from hf_genret.evaluation.groups import grouped_metrics
 from hf_genret.evaluation.interactions import cooccurrence_run, popularity_run
+from hf_genret.evaluation.new_documents import CONTENT_GROUPS, content_groups
 from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
 from hf_genret.training.batches import interactions
 from hf_genret.training.controls import FOLDER, load_control
+from hf_genret.training.new_documents import FILE as NEW_FILE
 
 DEPTH = 100
 UNTRAINED_FILE = "untrained_encoder.safetensors"
@@ -99,13 +104,25 @@ class Bench:
         if name not in self._makers:
             raise ConfigError(f"Unknown system '{name}'; known: {', '.join(self._makers)}.")
         run = self._makers[name]()
-        return evaluate_run(
+        result = evaluate_run(
             run,
             self.queries,
             num_documents=len(self.data.documents),
             seen_rows=self.data.seen_rows if "train" in self.data.splits else None,
             seed=self.seed,
         )
+        return result | self._content(run)
+
+    def _content(self, run: Run) -> dict[str, Any]:
+        """Documents that training did without, apart (ASI++, Table 3); nothing without any."""
+        if self.folder is None or not (self.folder / NEW_FILE).is_file():
+            return {}
+        new = set(json.loads((self.folder / NEW_FILE).read_text(encoding="utf-8")))
+        known = np.asarray([name not in new for name in self.data.documents.ids])
+        codes = row_codes(self.retriever.model)
+        labels = content_groups(self.queries, known_rows=known, codes=codes)
+        values = per_query(run, self.queries)
+        return {"content": grouped_metrics(values, labels, self.seed, groups=CONTENT_GROUPS)}
 
     def evaluate_all(self, names: list[str] | None) -> dict[str, dict[str, Any]]:
         """All wished systems; else those available, without rows that need a missing extra."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hf_genret.encoding import pooled_vectors
+from hf_genret.evaluation.health import Finding
 from hf_genret.indexing import node_numbers
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.batches import TrainingData
@@ -24,6 +25,9 @@ class Workshop:
         state: Ids so far; actions change them in place.
         stage: The stage before or after which the action stands.
         seed: Of the run.
+
+    Attributes:
+        findings: What actions saw that somebody should know.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Workshop:
     ) -> None:
         self.model, self.data, self.state, self.stage, self.seed = model, data, state, stage, seed
         self.sizes = list(model.config.codebook_sizes)
+        self.findings: list[Finding] = []
         self._vectors: np.ndarray | None = None
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ import torch
 from hf_genret.data import Queries
 from hf_genret.errors import ConfigError
 from hf_genret.indexing import node_centroids
-from hf_genret.training.curriculum import RunState, stages_from
 from hf_genret.training.assignment import query_log_likelihood
+from hf_genret.training.curriculum import RunState, stages_from
 from hf_genret.training.stage_actions import ACTIONS, perform
 from hf_genret.training.workshop import Workshop
 
@@ -152,22 +151,21 @@ def test_greedy_is_the_paper_s_walk(shop):
     assert shop.state.codes[:, 0].tolist() == expected
 
 
-def test_many_displaced_items_are_warned_of(shop, caplog):
+def test_many_displaced_items_are_a_finding(shop):
     """Every item wants the same code: three quarters are moved, and that is said."""
     with torch.no_grad():
         shop.model.heads.residuals[0].bias.copy_(100 * shop.model.heads.centres[0][1])
-    with caplog.at_level(logging.WARNING):
-        facts = perform(shop, {"assign": "exact"})
+    facts = perform(shop, {"assign": "exact"})
     assert facts["displaced"] == pytest.approx(0.75)
-    assert "Capacity moved 75 % of the items away from their most probable code" in caplog.text
+    (finding,) = shop.findings
+    assert (finding.figure, finding.level) == ("displaced", 1) and "75 %" in finding.message
 
 
-def test_few_displaced_items_are_not(shop, caplog):
+def test_few_displaced_items_are_not(shop):
     """Clusters that suit the capacity need no word."""
     perform(shop, {"clusters": "balanced"})
-    with caplog.at_level(logging.WARNING):
-        perform(shop, {"assign": "exact"})
-    assert "Capacity moved" not in caplog.text
+    perform(shop, {"assign": "exact"})
+    assert not shop.findings
 
 
 # ---- EM -----------------------------------------------------------------------------------
@@ -244,5 +242,5 @@ def test_unknown_actions(shop):
     """One sentence names those that exist."""
     with pytest.raises(ConfigError, match=f"Unknown action 'asign'; known: {', '.join(ACTIONS)}"):
         perform(shop, {"asign": "greedy"})
-    with pytest.raises(ConfigError, match="ids: 'means' is unknown; known: kmeans, rq, random"):
+    with pytest.raises(ConfigError, match="ids: 'means' is unknown; known: kmeans, em, random, rq"):
         perform(shop, {"ids": "means"})

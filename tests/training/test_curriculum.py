@@ -119,7 +119,7 @@ def test_what_a_batch_holds(tiny, model_on, pairs_of):
     model, tokenizer = model_on(tiny)
     data = pairs_of(tiny, model, tokenizer)
 
-    def sample(rows, rng):
+    def sample(queries, rows, rng):
         return {"random": rng.integers(60, size=5)}
 
     batch = PairDataset(data, sample, 0, 1).__getitems__([4, 2, 9])

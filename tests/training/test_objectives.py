@@ -355,7 +355,7 @@ def test_what_the_ranker_samples():
     """Shapes by option; nothing without one; everything is every row."""
     rng = np.random.default_rng(0)
     rows = np.arange(4)
-    make = lambda **options: RankerObjective(context(0), options).sample(rows, rng)  # noqa: E731
+    make = lambda **options: RankerObjective(context(0), options).sample_for(rows, rows, rng)  # noqa: E731
     assert make() == {}
     assert make(everything=True)["shared"].tolist() == list(range(6))
     assert make(shared=7)["shared"].shape == (7,)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from hf_genret.errors import ConfigError
-from hf_genret.training.recipes import FOLDER, list_recipes, load_recipe
+from hf_genret.training.objectives import OBJECTIVES
+from hf_genret.training.recipes import FOLDER, list_recipes, load_recipe, variants
 
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
@@ -21,12 +22,27 @@ def test_every_shipped_recipe_is_whole(name):
     assert "\n" not in recipe.description
     names = [stage.name for stage in recipe.stages]
     assert len(names) == len(set(names)) > 0
-    assert recipe.controls and any(s.objective == "cross_entropy" for s in recipe.stages)
+    trains_ids = any(OBJECTIVES[stage.objective].searches for stage in recipe.stages)
+    assert trains_ids == (name != "dense")
 
 
 def test_the_recipes_that_are_promised():
-    """Text, histories, users and the quickstart."""
-    assert {"uri", "uri-sequential", "uri-general", "quickstart"} <= set(SHIPPED)
+    """The methods, given ids, the dense baseline, histories, users and the quickstart."""
+    methods = {"uri", "genret", "genret-code", "asi", "asi++", "dgi", "fixed", "dense"}
+    assert methods | {"uri-sequential", "uri-general", "quickstart"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("task", ["text", "sequential", "general"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_variant_of_every_task(name, task):
+    """A variant changes what exists, or says in one sentence that this data has no such stage."""
+    for variant in variants(name):
+        try:
+            recipe = load_recipe(f"{name}:{variant}", task=task)
+        except ConfigError as error:
+            assert "Unknown stage" in str(error) and task != "text"
+        else:
+            assert recipe.name == f"{name}:{variant}"
 
 
 def stage(name: str, *settings: str):
