@@ -7,7 +7,7 @@ decoder learns to write it for the query. All levels train at once (`level: 0`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -131,7 +131,7 @@ class Pairs:
 class AsiObjective(Objective):
     """L_c + L_CE + the reverse cross-entropy, with straight-through codes."""
 
-    Options: Any = AsiOptions
+    Options: ClassVar[type] = AsiOptions
     options: AsiOptions
 
     def __init__(self, context: Any, options: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class AsiObjective(Objective):
         _known(self.options.form, losses.REPULSIONS, "form")
 
     def __call__(self, model: GenRetModel, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Weighted terms `contrastive`, `generation`, `reverse` and, with codebooks, `quantization`.
+        """Weighted terms `contrastive`, `generation`, `reverse`; with codebooks `quantization`.
 
         A term of weight 0 is left out.
         """
@@ -224,7 +224,7 @@ class AsiObjective(Objective):
 class AsiPlusObjective(AsiObjective):
     """L_c + L_CE + lambda (L_di + L_bot + L_ib), lambda rising over the first epoch."""
 
-    Options: Any = AsiPlusOptions
+    Options: ClassVar[type] = AsiPlusOptions
     options: AsiPlusOptions
 
     def __init__(self, context: Any, options: dict[str, Any]) -> None:
