@@ -87,8 +87,8 @@ def prefix_centred(x: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     points = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     if len(points) == 0:
         return points.numpy()
-    names, member = np.unique(nodes, return_inverse=True)
+    names, place = np.unique(nodes, return_inverse=True)
     start = torch.zeros(len(names), points.shape[1])
-    member = torch.from_numpy(member)
+    member = torch.from_numpy(place)
     means = cluster_means(points, member, start, cosine=False)  # [nodes, d]
     return (points - means[member] + points.mean(dim=0)).numpy()
