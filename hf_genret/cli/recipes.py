@@ -34,14 +34,24 @@ def recipes(
             width = max(map(len, known), default=0)
             for recipe, line in sorted(known.items()):
                 result.console.print(f"{recipe:{width}s}  {line}", markup=False)
+            result.console.print("\nA recipe's variants follow a colon, as in uri:no_em.")
             result.write(known)
             return
         if name not in known:
             hint = options.nearest(name, list(known))
             raise ConfigError(f"there is no recipe '{name}'; {hint}")
+        from hf_genret.training.recipes import variants
+
         text = _yaml_of(name)
         result.console.print(text.rstrip("\n"), markup=False)
-        result.write({"name": name, "description": known[name], "yaml": text})
+        result.write(
+            {
+                "name": name,
+                "description": known[name],
+                "variants": variants(name),
+                "yaml": text,
+            }
+        )
 
 
 def _yaml_of(name: str) -> str:
