@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,22 @@ from torch import nn
 
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.dataset_search import search_dataset
-from hf_genret.encoding import ItemSource, QuerySource, pooled_vectors
+from hf_genret.encoding import ItemSource, pooled_vectors
 from hf_genret.errors import ConfigError, DataError, MissingExtraError
-from hf_genret.evaluation import (
-    Run,
-    ape_report,
-    bm25_run,
-    dense_run,
-    docid_report,
-    evaluate_run,
-    per_query,
-    random_run,
-)
-from hf_genret.evaluation.groups import grouped_metrics
-from hf_genret.evaluation.interactions import cooccurrence_run, popularity_run
-from hf_genret.evaluation.new_documents import CONTENT_GROUPS, content_groups
+from hf_genret.evaluation import Run, evaluate_run
 from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
-from hf_genret.training.batches import interactions
 from hf_genret.training.controls import FOLDER, load_control
-from hf_genret.training.new_documents import FILE as NEW_FILE
+from hf_genret.training.runs import (
+    DEPTH,
+    UNTRAINED,
+    content_labels,
+    content_report,
+    exhaustive_run,
+    ids_report,
+    row_codes,
+)
 
-DEPTH = 100
 UNTRAINED_FILE = "untrained_encoder.safetensors"
 
 
@@ -63,7 +56,7 @@ class Bench:
         seed: int = 0,
     ) -> None:
         self.retriever, self.folder, self.data = retriever, folder, data
-        self.queries: Queries = data.split(split)
+        self.split, self.queries = split, data.split(split)
         self.exclude, self.seed = exclude_history, seed
         self._makers: dict[str, Callable[[], Run]] = {
             "generative": lambda: self._search(retriever.model, "generative"),
@@ -71,16 +64,7 @@ class Bench:
             "rq": lambda: self._control("rq"),
             "dense": lambda: self._dense(retriever.model, "dense"),
             "dense_untrained": lambda: self._dense(self._untrained(), "dense_untrained"),
-            "bm25": lambda: bm25_run(data.documents, self.queries, depth=DEPTH),
-            "cooccurrence": lambda: cooccurrence_run(
-                data, self.queries, depth=DEPTH, exclude_history=self.exclude
-            ),
-            "popularity": lambda: popularity_run(
-                data, self.queries, depth=DEPTH, exclude_history=self.exclude
-            ),
-            "random": lambda: random_run(
-                len(data.documents), self.queries, DEPTH, seed, exclude_history=self.exclude
-            ),
+            **{name: partial(self._untrained_run, name) for name in UNTRAINED},
         }
 
     def available(self) -> list[str]:
@@ -111,18 +95,9 @@ class Bench:
             seen_rows=self.data.seen_rows if "train" in self.data.splits else None,
             seed=self.seed,
         )
-        return result | self._content(run)
-
-    def _content(self, run: Run) -> dict[str, Any]:
-        """Documents that training did without, apart (ASI++, Table 3); nothing without any."""
-        if self.folder is None or not (self.folder / NEW_FILE).is_file():
-            return {}
-        new = set(json.loads((self.folder / NEW_FILE).read_text(encoding="utf-8")))
-        known = np.asarray([name not in new for name in self.data.documents.ids])
         codes = row_codes(self.retriever.model)
-        labels = content_groups(self.queries, known_rows=known, codes=codes)
-        values = per_query(run, self.queries)
-        return {"content": grouped_metrics(values, labels, self.seed, groups=CONTENT_GROUPS)}
+        labels = content_labels(self.folder, self.data, self.queries, codes)
+        return result | content_report(run, self.queries, labels, self.seed)
 
     def evaluate_all(self, names: list[str] | None) -> dict[str, dict[str, Any]]:
         """All wished systems; else those available, without rows that need a missing extra."""
@@ -141,17 +116,10 @@ class Bench:
         for ids in ("kmeans", "rq"):
             if self._has(f"{ids}.safetensors"):
                 models[ids] = self._load(ids)
-        train = self.data.splits.get("train")
-        relevant = interactions(train if train is not None and len(train) else self.queries)
-        out = {}
-        for name, model in models.items():
-            codes = row_codes(model)
-            sizes = model.config.codebook_sizes
-            out[name] = {
-                **docid_report(codes, sizes),
-                "ape": ape_report(codes, relevant, sizes, pool=pools.get(name), seed=self.seed),
-            }
-        return out
+        return {
+            name: ids_report(model, self.data, self.split, pool=pools.get(name), seed=self.seed)
+            for name, model in models.items()
+        }
 
     def _has(self, file: str) -> bool:
         return self.folder is not None and (self.folder / FOLDER / file).is_file()
@@ -175,20 +143,17 @@ class Bench:
         )
 
     def _dense(self, model: GenRetModel, name: str) -> Run:
-        tokenizer = self.retriever.processing_class
-        began = time.perf_counter()
-        queries = pooled_vectors(model, QuerySource(model, self.queries, tokenizer))
-        encoding = 1000 * (time.perf_counter() - began) / max(len(self.queries), 1)
-        run = dense_run(
-            name,
-            queries.numpy(),
-            model.vectors.float().numpy(),
+        return exhaustive_run(
+            model,
+            self.retriever.processing_class,
             self.queries,
-            depth=DEPTH,
+            name=name,
             exclude_history=self.exclude,
         )
-        run.latency_ms = (run.latency_ms or 0.0) + encoding  # as for the generative systems
-        return run
+
+    def _untrained_run(self, name: str) -> Run:
+        """A system without a checkpoint."""
+        return UNTRAINED[name](self.data, self.queries, DEPTH, self.exclude, self.seed)
 
     def _untrained(self) -> GenRetModel:
         """The model as it was before training: the start's encoder, no adapters."""
@@ -203,13 +168,6 @@ class Bench:
         items = ItemSource(model, documents, self.retriever.processing_class)
         model.set_vectors(pooled_vectors(model, items))
         return model
-
-
-def row_codes(model: GenRetModel) -> np.ndarray:
-    """The id of each document row, [N, L] (the first one of a document with several)."""
-    codes = np.zeros((model.config.num_documents, model.config.num_levels), dtype=np.int64)
-    codes[model.index.rows.flip(0).cpu().numpy()] = model.index.paths.flip(0).cpu().numpy()
-    return codes
 
 
 def aligned(data: RetrievalData, ids: list[str]) -> RetrievalData:

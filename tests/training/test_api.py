@@ -17,7 +17,8 @@ from hf_genret.errors import CheckpointError, ConfigError, DataError
 from hf_genret.indexing import hierarchical_kmeans
 from hf_genret.training import api, stage_actions
 from hf_genret.training.controls import load_control
-from hf_genret.training.systems import Bench, aligned, row_codes
+from hf_genret.training.runs import row_codes
+from hf_genret.training.systems import Bench, aligned
 
 TEXT = [
     "bag={vocab_size: 500, dim: 32}",
