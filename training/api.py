@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from hf_genret.data import RetrievalData, load_data, stdlib_data
 from hf_genret.data.interactions import is_interactions
 from hf_genret.dataset_search import search_dataset
 from hf_genret.encoding import pooled_vectors
-from hf_genret.errors import CheckpointError, ConfigError
+from hf_genret.errors import ConfigError
 from hf_genret.evaluation import per_query, scrub_command, theorem1_report
 from hf_genret.evaluation.report import report as make_report
 from hf_genret.files import atomic_write_text
 from hf_genret.retriever import GenRetriever
-from hf_genret.training.arguments import GenRetTrainingArguments
 from hf_genret.training.build import Start, build
 from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
@@ -37,6 +35,7 @@ from hf_genret.training.new_documents import (
 from hf_genret.training.objectives import OBJECTIVES
 from hf_genret.training.processes import is_main, main_says, wait, world_size
 from hf_genret.training.recipes import Recipe, load_recipe
+from hf_genret.training.run_folder import arguments, identity, place, prepare
 from hf_genret.training.systems import Bench, aligned, save_untrained
 from hf_genret.training.watch import recorded
 
@@ -89,15 +88,15 @@ def train_on(
 ) -> dict[str, Any]:
     """`train` on data that is loaded already."""
     began = time.perf_counter()
-    output = _place(output)
+    output = place(output)
     work = output.with_name(output.name + ".run")
     # The arguments bring several processes together, so they come before the first file.
-    args = _arguments(work, seed)
+    args = arguments(work, seed)
     last = _last_stage_on_ids(recipe)
     known = known_rows(data, recipe.new_documents, seed)
     seen = _seen(data, recipe, known)
     start = build(recipe, seen, seed=seed)
-    _run_folder(work, resume, _identity(data, recipe, seed))
+    prepare(work, resume, identity(data, recipe, seed))
     learns = any("encoder" in stage.train for stage in recipe.stages)
     if learns and start.tokenizer is not None and is_main():
         save_untrained(start.model, work / _BESIDE)
@@ -118,7 +117,7 @@ def train_on(
     for ids in recipe.controls:
         assert last is not None
         folder = work / f"control-{ids}"
-        control = train_control(model, ids, _arguments(folder, seed), start.data, last)
+        control = train_control(model, ids, arguments(folder, seed), start.data, last)
         if is_main():
             save_control(control, work / _BESIDE, ids)
     if len(codes) < len(data.documents):
@@ -226,21 +225,6 @@ def _example(retriever: GenRetriever, query: str) -> dict[str, Any]:
     return {"query": query, "hits": hits}
 
 
-def _place(output: Path) -> Path:
-    """Where the checkpoint goes, refused now and not after the training."""
-    output = output.expanduser().resolve()
-    if output.exists() and not output.is_dir():
-        raise CheckpointError(f"{output} is a file; a folder for the checkpoint was expected.")
-    if output == Path.cwd():
-        raise CheckpointError(f"{output}: the working folder cannot be replaced; name another.")
-    return output
-
-
-def _identity(data: RetrievalData, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """What has to be the same when a run goes on."""
-    return {"data": data.fingerprint, "seed": seed, "recipe": recipe.settings}
-
-
 def _seen(data: RetrievalData, recipe: Recipe, known: np.ndarray) -> RetrievalData:
     """What training sees of the data.
 
@@ -260,49 +244,12 @@ def _seen(data: RetrievalData, recipe: Recipe, known: np.ndarray) -> RetrievalDa
     return without_documents(data, known)
 
 
-def _run_folder(work: Path, resume: bool, identity: dict[str, Any]) -> None:
-    """Prepare the folder in which checkpoints of the run lie until the checkpoint is published.
-
-    Raises:
-        CheckpointError: When there is no interrupted run to resume, or it is another one.
-    """
-    file = work / "run.json"
-    if resume:
-        if not file.is_file():
-            raise CheckpointError(f"{work} holds no interrupted run to resume.")
-        before = json.loads(file.read_text(encoding="utf-8"))
-        other = [name for name, value in identity.items() if before.get(name) != value]
-        if other:
-            raise CheckpointError(
-                f"The interrupted run in {work} had another {' and '.join(other)}; "
-                "resume it with the same, or start anew without resuming."
-            )
-    elif is_main():
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        atomic_write_text(file, json.dumps(identity) + "\n")
-    wait()
-
-
 def _last_stage_on_ids(recipe: Recipe) -> Stage | None:
     """The stage that trains the decoder on its final ids, and controls on theirs."""
     stages = [stage for stage in recipe.stages if OBJECTIVES[stage.objective].searches]
     if recipe.controls and not stages:
         raise ConfigError("controls need a stage that trains on final ids (cross_entropy).")
     return stages[-1] if stages else None
-
-
-def _arguments(folder: Path, seed: int) -> GenRetTrainingArguments:
-    return GenRetTrainingArguments(
-        output_dir=str(folder),
-        seed=seed,
-        save_strategy="steps",
-        save_steps=500,
-        save_total_limit=1,
-        logging_steps=50,
-        report_to=[],
-        use_cpu=not torch.cuda.is_available(),
-    )
 
 
 def _choose_beam_weight(start: Start, recipe: Recipe) -> None:
