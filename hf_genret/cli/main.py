@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hf_genret import __version__
+from hf_genret.cli.compare import compare
 from hf_genret.cli.evaluate import evaluate
 from hf_genret.cli.index import index
 from hf_genret.cli.inspect import inspect
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, search, index, evaluate, inspect, recipes):
+for command in (quickstart, train, search, index, evaluate, compare, inspect, recipes):
     app.command()(command)
 
 

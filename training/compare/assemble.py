@@ -1,0 +1,146 @@
+"""From runs to the report of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hf_genret.data import Queries
+from hf_genret.evaluation import Run, compare_with
+from hf_genret.training.compare.names import System
+from hf_genret.training.compare.results import Results
+from hf_genret.training.compare.summary import (
+    Facts,
+    Groups,
+    Values,
+    averaged,
+    curve,
+    equal_pool,
+    metric_facts,
+    over_seeds,
+    seed_values,
+)
+
+TESTED = ("ndcg@10", "recall@10", "candidate_recall")
+_AVERAGED = ("documents_ranked", "share_ranked", "expectation", "bucket", "costs", "ids", "content")
+_FIRST = ("notes", "fusion", "beams", "beam_weight", "queries", "unjudged", "facts")
+
+Measured = dict[str, dict[int, Facts]]
+"""System -> seed -> figures of that run."""
+
+
+def main_metric(queries: Queries) -> str:
+    """What systems are compared by: R@10 where histories are continued, nDCG@10 elsewhere."""
+    return "ndcg@10" if queries.histories is None else "recall@10"
+
+
+def assemble(
+    systems: Sequence[System], measured: Measured, results: Results, baseline: str | None
+) -> Facts:
+    """The parts of a report that are about systems.
+
+    Args:
+        systems: Those listed, in order.
+        measured: Figures of every run that was made.
+        results: Where the runs lie.
+        baseline: The system that the others are tested against; None when it failed.
+
+    Returns:
+        `systems`, `runs`, `metric`, `baseline` and `equal_pool`.
+    """
+    listed = [system for system in systems if measured.get(system.name)]
+    pool = smallest_pool(measured, [system.name for system in listed])
+    groups = Groups.of(
+        results.queries,
+        results.data.seen_rows if results.measurer.has_training else None,
+        results.measurer.counts,
+    )
+    out: dict[str, Facts] = {}
+    values: dict[str, list[Values]] = {}
+    for system in listed:
+        seeds = measured[system.name]
+        runs = [results.get(system, seed)[0] for seed in seeds]
+        values[system.name] = seed_values(runs, results.queries)
+        out[system.name] = system_facts(
+            list(seeds.values()), runs, values[system.name], results.queries, groups, pool
+        )
+        out[system.name]["seeds"] = list(seeds)
+        if system.recipe:
+            out[system.name]["command"] = results.checkpoints.command(system, min(seeds))
+    metric = main_metric(results.queries)
+    if baseline in out:
+        add_tests(out, {name: [over_seeds(seeds)] for name, seeds in values.items()}, baseline)
+    return {
+        "metric": metric,
+        "baseline": baseline if baseline in out else None,
+        "equal_pool": None if pool is None else {"documents": pool},
+        "systems": out,
+        "runs": {s.name: {str(seed): f for seed, f in measured[s.name].items()} for s in listed},
+    }
+
+
+def smallest_pool(measured: Measured, names: Sequence[str]) -> int | None:
+    """Documents that every system with ids ranks on average; None without such a system."""
+    pools = [
+        averaged([facts["documents_ranked"] for facts in measured[name].values()])
+        for name in names
+        if all("ids" in facts for facts in measured[name].values())
+    ]
+    return max(1, int(min(pools))) if pools else None
+
+
+def system_facts(
+    facts: Sequence[Facts],
+    runs: Sequence[Run],
+    values: Sequence[Values],
+    queries: Queries,
+    groups: Groups,
+    pool: int | None,
+) -> Facts:
+    """One system over its seeds.
+
+    Args:
+        facts: Figures of each seed.
+        runs: Its runs, in the same order.
+        values: Metrics of every query, in the same order.
+        queries: The split.
+        groups: Groups of the queries.
+        pool: Documents at which systems with ids are compared.
+    """
+    metrics = metric_facts(values)
+    candidates = metrics.pop("candidate_recall", None)
+    out: Facts = {"metrics": metrics, "candidate_recall": candidates}
+    for name in _AVERAGED:
+        if name in facts[0]:
+            out[name] = averaged([seed[name] for seed in facts])
+    out |= {name: facts[0][name] for name in _FIRST if name in facts[0]}
+    out |= groups.measure(over_seeds(values))
+    found = [warning for seed in facts for warning in seed.get("warnings", ())]
+    out["warnings"] = list({warning["message"]: warning for warning in found}.values())
+    if pool is not None:
+        out["equal_pool"] = equal_pool(runs, queries, pool)
+    if "ids" in facts[0]:
+        out["curve"] = curve(runs, queries, out["documents_ranked"])
+    return out
+
+
+def add_tests(
+    systems: dict[str, Facts], values: Mapping[str, Sequence[Values]], baseline: str
+) -> None:
+    """Put ratio, difference and significance against the baseline into every other system.
+
+    Args:
+        systems: Figures by name; changed in place.
+        values: Metrics of every query by name, one dictionary a seed.
+        baseline: Among them.
+    """
+    for metric in TESTED:
+        columns = {name: [seed[metric] for seed in seeds] for name, seeds in values.items()}
+        for name, test in compare_with(columns, baseline).items():
+            own, base = (_mean(systems[system], metric) for system in (name, baseline))
+            ratio = own / base if own is not None and base else None
+            systems[name].setdefault("against_baseline", {})[metric] = {**test, "ratio": ratio}
+
+
+def _mean(facts: Facts, metric: str) -> float | None:
+    entry = facts[metric] if metric == "candidate_recall" else facts["metrics"].get(metric)
+    return None if entry is None else float(entry["mean"])

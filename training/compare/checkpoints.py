@@ -1,0 +1,181 @@
+"""Checkpoints of a comparison: trained where they are not there yet, the start once a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hf_genret.data import RetrievalData
+from hf_genret.errors import CheckpointError, GenRetError
+from hf_genret.evaluation import scrub_command
+from hf_genret.manifest import check_manifest, read_manifest
+from hf_genret.plotting import TRAINING_FILE
+from hf_genret.training import api
+from hf_genret.training.compare.names import System
+from hf_genret.training.compare.plan import START, Plan
+from hf_genret.training.recipes import Recipe
+
+
+class Checkpoints:
+    """The folder in which the checkpoints of a comparison lie.
+
+    A checkpoint is used as it is when it was trained on the same data with the same settings,
+    seed and start; otherwise it is trained, going on where an interrupted run stopped.
+
+    Args:
+        folder: Of the comparison.
+        data: What is trained on.
+        plan: The recipes.
+        tell: Hears what is being trained.
+    """
+
+    def __init__(
+        self, folder: Path, data: RetrievalData, plan: Plan, tell: Callable[[str], None]
+    ) -> None:
+        self.folder, self.data, self.plan, self.tell = folder, data, plan, tell
+        self._ready: dict[tuple[str, int], Path] = {}
+        self._failed: dict[tuple[str, int], str] = {}  # not tried again for each that needs it
+        self._digests: dict[tuple[str, int], str] = {}
+
+    def get(self, system: System, seed: int) -> Path:
+        """The checkpoint of a system, trained now where it has to be.
+
+        Raises:
+            GenRetError: When the training fails.
+        """
+        key = (system.name, seed)
+        if key in self._failed:
+            raise CheckpointError(f"'{system.name}' failed: {self._failed[key]}")
+        if key not in self._ready:
+            try:
+                self._ready[key] = self._made(system, seed)
+            except (GenRetError, ValueError, RuntimeError) as error:
+                self._failed[key] = str(error)
+                raise
+        return self._ready[key]
+
+    def digest(self, system: System, seed: int) -> str:
+        """`weights_digest` of a system's checkpoint."""
+        key = (system.name, seed)
+        if key not in self._digests:
+            self._digests[key] = weights_digest(self.get(system, seed))
+        return self._digests[key]
+
+    def _made(self, system: System, seed: int) -> Path:
+        """The checkpoint as it lies there, or trained."""
+        place = self.place(system, seed)
+        recipe = self._recipe(system, seed)
+        wanted = _identity(self.data, recipe, seed)
+        if _recorded(place) == wanted:
+            return place
+        interrupted = _interrupted(place.with_name(place.name + ".run")) == wanted
+        self.tell(f"{system.name}, seed {seed}: {'going on' if interrupted else 'training'}")
+        api.train_on(
+            self.data,
+            recipe,
+            place,
+            seed=seed,
+            command=self.command(system, seed),
+            resume=interrupted,
+            encodings=self.folder / "encodings",
+        )
+        return place
+
+    def place(self, system: System, seed: int) -> Path:
+        """Where a system's checkpoint lies."""
+        return self.folder / f"seed-{seed}" / system.slug
+
+    def command(self, system: System, seed: int) -> str:
+        """The command that trains a system alone; START is the checkpoint of the start."""
+        line = ["hf-genret", "train", "DATA", "--recipe", system.recipe, "--seed", str(seed)]
+        for setting in self.plan.settings_of(system):
+            line += ["--set", shown_setting(setting)]
+        line += ["--set", "controls=[]"]
+        if self.plan.shares_start(system):
+            line += ["--set", "start_from=START"]
+        return scrub_command(line, {})
+
+    def _recipe(self, system: System, seed: int) -> Recipe:
+        """The recipe with its start, which its settings name by content and not by place."""
+        if not self.plan.shares_start(system):
+            return self.plan.recipe(system)
+        start = self.get(START, seed)
+        recipe = self.plan.recipe(system, str(start.resolve()))
+        recipe.settings["start_from"] = f"{START.name} {self.digest(START, seed)}"
+        return recipe
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """16 hexadecimal digits of what a checkpoint's weights and ids are.
+
+    Raises:
+        CheckpointError: When it has no manifest.
+    """
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
+        raise CheckpointError(f"{checkpoint} has no manifest.")
+    sums = [
+        f"{name} {entry.get('sha256')}"
+        for name, entry in sorted(manifest["files"].items())
+        if name.endswith(".safetensors") and not name.startswith("baselines/")
+    ]
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16]
+
+
+def shown_setting(setting: str) -> str:
+    """An override as reports show it: without the place of an encoder or a file of ids."""
+    key, _, value = setting.partition("=")
+    if key.strip() == "encoder" and value not in ("bag", "items"):
+        return f"{key}=ENCODER"
+    if key.strip() == "ids" and value.startswith("file:"):
+        return f"{key}=file:{Path(value.removeprefix('file:')).name}"
+    return setting
+
+
+def training_record(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of its training.
+
+    Raises:
+        CheckpointError: When it says nothing.
+    """
+    try:
+        text = (checkpoint / TRAINING_FILE).read_text(encoding="utf-8")
+        record: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint} holds no record of its training.") from error
+    return record
+
+
+def _identity(data: RetrievalData, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """What has to be the same for a checkpoint or an interrupted run to be used."""
+    settings = json.loads(json.dumps(recipe.settings))
+    return {"data": data.fingerprint, "seed": seed, "recipe": settings}
+
+
+def _recorded(checkpoint: Path) -> dict[str, Any] | None:
+    """The identity of a checkpoint; None where there is none, or a damaged one."""
+    try:
+        check_manifest(checkpoint)
+        manifest = read_manifest(checkpoint)
+        record = training_record(checkpoint)
+    except (CheckpointError, OSError):
+        return None
+    if manifest is None or not manifest.get("data"):
+        return None
+    return {
+        "data": manifest["data"].get("fingerprint"),
+        "seed": manifest["seed"],
+        "recipe": record.get("recipe"),
+    }
+
+
+def _interrupted(work: Path) -> dict[str, Any] | None:
+    """The identity of an interrupted run; None where there is none."""
+    try:
+        identity: dict[str, Any] = json.loads((work / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return identity

@@ -1,0 +1,208 @@
+"""One system measured on one split, with everything that a comparison says of it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_genret.data import Queries, RetrievalData
+from hf_genret.dataset_search import search_dataset
+from hf_genret.errors import DataError
+from hf_genret.evaluation import Run, as_dicts, check_ids, evaluate_run, training_counts
+from hf_genret.evaluation.docids import leaf_of_row
+from hf_genret.modeling import GenRetModel
+from hf_genret.retriever import GenRetriever
+from hf_genret.training.compare.checkpoints import training_record
+from hf_genret.training.given import FROM_DATA
+from hf_genret.training.runs import (
+    UNTRAINED,
+    content_labels,
+    content_report,
+    exhaustive_run,
+    ids_report,
+    row_codes,
+)
+from hf_genret.training.systems import aligned
+
+DEPTH = 400
+"""Ranks kept of a system that ranks every document; others keep all that they rank."""
+ALONE = 50
+"""Queries that are searched one by one, for the time that one query takes alone."""
+MAX_CODES = 1024
+"""Levels with more codes do not list how often each is used."""
+
+
+class Measurer:
+    """Measures systems on the queries of a split.
+
+    Args:
+        data: Corpus and splits.
+        split: Name of the split; stands in errors.
+        queries: Its queries.
+        exclude_history: Whether items of a history are left out of its results.
+    """
+
+    def __init__(
+        self, data: RetrievalData, split: str, queries: Queries, *, exclude_history: bool
+    ) -> None:
+        self.data, self.split, self.queries = data, split, queries
+        self.exclude = exclude_history
+
+    def checkpoint(self, name: str, folder: Path, seed: int) -> tuple[Run, dict[str, Any]]:
+        """The run of a checkpoint and its figures.
+
+        Args:
+            name: Of the system.
+            folder: The checkpoint.
+            seed: Of intervals and random ids.
+
+        Raises:
+            GenRetError: When the checkpoint does not fit the data.
+        """
+        retriever, record = GenRetriever.from_pretrained(folder), training_record(folder)
+        run = self.run(name, retriever, record)
+        model = retriever.model
+        codes = row_codes(model)
+        facts = self.figures(run, seed)
+        labels = content_labels(folder, self.data, self.queries, codes)
+        facts |= content_report(run, self.queries, labels, seed)
+        facts["costs"] = {
+            "latency_ms": run.latency_ms,
+            "latency_alone_ms": self._alone(name, retriever, record),
+            **_bytes(model),
+            "training_seconds": record["seconds"],
+        }
+        facts["beams"] = model.config.search_beams
+        facts["beam_weight"] = model.config.beam_weight
+        if has_ids(record):
+            facts |= self._ids(model, codes, record, facts["documents_ranked"], seed)
+        return run, facts
+
+    def run(self, name: str, retriever: GenRetriever, record: dict[str, Any]) -> Run:
+        """What a checkpoint returns: by its ids where it has some, else of all documents."""
+        if aligned(self.data, retriever.documents.ids) is not self.data:
+            raise DataError(f"{name} has its documents in another order than the data.")
+        if has_ids(record):
+            return self._search(retriever, self.queries, name)
+        return self._exhaustive(retriever, self.queries, name)
+
+    def untrained(self, name: str, seed: int) -> tuple[Run, dict[str, Any]]:
+        """The run of a system without a checkpoint, and its figures."""
+        run = UNTRAINED[name](self.data, self.queries, DEPTH, self.exclude, seed)
+        facts = self.figures(run, seed)
+        alone = run.latency_ms if name == "bm25" else None  # it searches one by one anyway
+        facts["costs"] = {
+            "latency_ms": run.latency_ms,
+            "latency_alone_ms": alone,
+            "index_bytes": run.bytes,
+        }
+        return run, facts
+
+    def figures(self, run: Run, seed: int) -> dict[str, Any]:
+        """What `evaluate_run` says, with all groups that the data allow."""
+        return evaluate_run(
+            run,
+            self.queries,
+            num_documents=len(self.data.documents),
+            seen_rows=self.data.seen_rows if self.has_training else None,
+            counts=self.counts,
+            seed=seed,
+        )
+
+    @property
+    def has_training(self) -> bool:
+        """Whether the data have training queries."""
+        return bool(len(self.data.splits.get("train", ())))
+
+    @cached_property
+    def counts(self) -> np.ndarray | None:
+        """Training frequency of each document, where there are training queries."""
+        return training_counts(self.data) if self.has_training else None
+
+    def _search(
+        self, retriever: GenRetriever, queries: Queries, name: str, batch_size: int = 64
+    ) -> Run:
+        return search_dataset(
+            retriever.model,
+            retriever.processing_class,
+            queries,
+            k=retriever.model.config.num_documents,
+            exclude_history=self.exclude,
+            batch_size=batch_size,
+            name=name,
+        )
+
+    def _exhaustive(self, retriever: GenRetriever, queries: Queries, name: str) -> Run:
+        return exhaustive_run(
+            retriever.model,
+            retriever.processing_class,
+            queries,
+            name=name,
+            exclude_history=self.exclude,
+            depth=min(DEPTH, len(self.data.documents)),
+        )
+
+    def _alone(self, name: str, retriever: GenRetriever, record: dict[str, Any]) -> float:
+        """Milliseconds of a query that comes alone, the mean over a few."""
+        few = [self.queries.take([n]) for n in range(min(ALONE, len(self.queries)))]
+        if has_ids(record):
+            runs = [self._search(retriever, query, name, 1) for query in few]
+        else:
+            runs = [self._exhaustive(retriever, query, name) for query in few]
+        return float(np.mean([run.latency_ms for run in runs]))
+
+    def _ids(
+        self,
+        model: GenRetModel,
+        codes: np.ndarray,
+        record: dict[str, Any],
+        pool: float,
+        seed: int,
+    ) -> dict[str, Any]:
+        """Docid quality, what collapsed, and what plots of ids show."""
+        sizes = model.config.codebook_sizes
+        found = check_ids(codes, sizes, levels=_even_levels(record, len(sizes)))
+        buckets, many = np.unique(np.bincount(leaf_of_row(codes)), return_counts=True)
+        warnings = [*record.get("warnings", ()), *as_dicts(found)]
+        return {
+            "ids": {
+                "codebook_sizes": list(sizes),
+                **ids_report(model, self.data, self.split, pool=pool, seed=seed),
+                "bucket_sizes": {"documents": buckets, "buckets": many},
+                "code_counts": [
+                    np.bincount(codes[:, level], minlength=size) if size <= MAX_CODES else None
+                    for level, size in enumerate(sizes)
+                ],
+            },
+            "warnings": list({warning["message"]: warning for warning in warnings}.values()),
+        }
+
+
+def has_ids(record: dict[str, Any]) -> bool:
+    """Whether a trained system searches by ids; the dense baseline ranks every document."""
+    return bool(record["recipe"].get("ids") != "none")
+
+
+def _even_levels(record: dict[str, Any], levels: int) -> list[int]:
+    """Levels that should be even: not those of words, nor one that tells equal ids apart."""
+    recipe = record["recipe"]
+    kind = str(recipe.get("ids") or "").partition(":")[0]
+    if kind in FROM_DATA and kind != "atomic":
+        return []
+    actions = [
+        {**(stage.get("before") or {}), **(stage.get("after") or {})} for stage in recipe["stages"]
+    ]
+    apart = any(action.get("disambiguate") for action in actions)
+    return list(range(1, levels + (not apart)))
+
+
+def _bytes(model: GenRetModel) -> dict[str, int]:
+    """Bytes of the id index, of the ranker's vectors and of the weights."""
+    return {
+        "index_bytes": sum(buffer.nbytes for buffer in model.index.buffers()),
+        "vector_bytes": model.vectors.nbytes,
+        "weight_bytes": sum(parameter.nbytes for parameter in model.parameters()),
+    }

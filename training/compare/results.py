@@ -1,0 +1,160 @@
+"""Every run of a comparison: measured once, kept on disk, read back when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_genret.data import Queries, RetrievalData
+from hf_genret.evaluation import Run, choose_weight, fuse
+from hf_genret.evaluation.fusion import Method
+from hf_genret.retriever import GenRetriever
+from hf_genret.training.build import training_queries
+from hf_genret.training.compare.checkpoints import Checkpoints, training_record
+from hf_genret.training.compare.kept import load_measured, save_measured
+from hf_genret.training.compare.measure import DEPTH, Measurer
+from hf_genret.training.compare.names import System
+from hf_genret.training.compare.plan import Plan
+
+FORMAT = 1
+"""Of the figures; kept ones of another format are measured anew."""
+_EVEN = 0.5  # weight of both systems where there is no dev query to choose it
+
+
+class Results:
+    """Runs and figures by system and seed.
+
+    Args:
+        folder: Of the comparison.
+        data: Corpus and splits.
+        plan: The recipes.
+        split: Which queries.
+        fusion: How two systems are joined, `rrf` or `weighted`.
+        tell: Hears what is being done.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        data: RetrievalData,
+        plan: Plan,
+        split: str,
+        fusion: Method,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.folder, self.data, self.plan, self.split = folder, data, plan, split
+        self.fusion, self.tell = fusion, tell
+        self.checkpoints = Checkpoints(folder, data, plan, tell)
+        self.queries = data.split(split)
+        self.measurer = self._measurer(split, self.queries)
+
+    def get(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
+        """A system's run on the split and its figures; trained and measured where they are not.
+
+        Raises:
+            GenRetError: When training or measuring fails.
+        """
+        identity = self._identity(system, seed, self.split)
+        place = self._place(system, seed, self.split)
+        found = load_measured(place, identity)
+        if found is None:
+            self.tell(f"{system.name}, seed {seed}: measuring")
+            run, facts = self._measure(system, seed)
+            save_measured(place, run, facts, identity)
+            found = load_measured(place, identity)
+        assert found is not None
+        return found
+
+    def dev_run(self, system: System, seed: int, dev: Queries) -> Run:
+        """A system's run on dev queries."""
+        identity = self._identity(system, seed, "dev")
+        place = self._place(system, seed, "dev")
+        found = load_measured(place, identity)
+        if found is not None:
+            return found[0]
+        measurer = self._measurer("dev", dev)
+        if system.recipe:
+            folder = self.checkpoints.get(system, seed)
+            retriever = GenRetriever.from_pretrained(folder)
+            run = measurer.run(system.name, retriever, training_record(folder))
+        else:
+            run, _ = measurer.untrained(system.name, seed)
+        save_measured(place, run, {}, identity)
+        return run
+
+    def dev_queries(self, seed: int) -> Queries | None:
+        """The dev queries that training looks at; None where there are none."""
+        recipe = self.plan.start_recipe()
+        _, dev = training_queries(recipe, self.data, seed)
+        if dev is None:
+            return None
+        rng = np.random.default_rng(seed)
+        return dev.take(np.sort(rng.permutation(len(dev))[: recipe.queries.dev_limit]))
+
+    def _measure(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
+        if system.parts:
+            return self._fused(system, seed)
+        if system.recipe:
+            folder = self.checkpoints.get(system, seed)
+            return self.measurer.checkpoint(system.name, folder, seed)
+        return self.measurer.untrained(system.name, seed)
+
+    def _fused(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
+        """Two systems as one, their mix chosen on dev."""
+        measured = [self.get(part, seed) for part in system.parts]
+        dev, weight = self.dev_queries(seed), _EVEN
+        if dev is not None:
+            first, second = (self.dev_run(part, seed, dev) for part in system.parts)
+            weight = choose_weight((first, second), dev, method=self.fusion)
+        run = fuse(
+            [part for part, _ in measured],
+            method=self.fusion,
+            weights=(weight, 1 - weight),
+            name=system.name,
+            depth=DEPTH,
+        )
+        facts = self.measurer.figures(run, seed)
+        costs = [part["costs"] for _, part in measured]
+        facts["costs"] = {name: _sum(costs, name) for name in costs[0] | costs[1]}
+        facts["fusion"] = {
+            "method": self.fusion,
+            "weight": weight,
+            "of": system.parts[0].name,
+            "dev_queries": 0 if dev is None else len(dev),
+        }
+        return run, facts
+
+    def _measurer(self, split: str, queries: Queries) -> Measurer:
+        exclude = self.plan.exclude_history and queries.histories is not None
+        return Measurer(self.data, split, queries, exclude_history=exclude)
+
+    def _identity(self, system: System, seed: int, split: str) -> dict[str, Any]:
+        """What figures are figures of."""
+        about: dict[str, Any] = {
+            "format": FORMAT,
+            "data": self.data.fingerprint,
+            "split": split,
+            "seed": seed,
+            "system": system.name,
+            "exclude_history": self.measurer.exclude,
+        }
+        if system.recipe:
+            about["weights"] = self.checkpoints.digest(system, seed)
+        if system.parts:
+            parts = [self._identity(part, seed, split) for part in system.parts]
+            about |= {"parts": parts, "fusion": self.fusion}
+        return about
+
+    def _place(self, system: System, seed: int, split: str) -> Path:
+        return self.folder / "measured" / split / f"seed-{seed}" / system.slug
+
+
+def _sum(costs: list[dict[str, Any]], name: str) -> float | None:
+    """A cost of two systems together; None where one does not tell."""
+    values = [cost.get(name) for cost in costs]
+    if name == "latency_ms" or name == "latency_alone_ms":
+        return None if None in values else sum(value for value in values if value is not None)
+    return sum(value for value in values if value is not None)

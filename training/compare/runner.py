@@ -1,0 +1,181 @@
+"""Several systems on one data set: trained where they are not, measured alike, reported once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_genret.data import load_data
+from hf_genret.errors import ConfigError, GenRetError
+from hf_genret.evaluation import scrub_command
+from hf_genret.evaluation.fusion import Method
+from hf_genret.evaluation.report import report as make_report
+from hf_genret.training.api import task_of
+from hf_genret.training.checks import known, nearest
+from hf_genret.training.compare.assemble import Measured, assemble
+from hf_genret.training.compare.checkpoints import shown_setting, training_record
+from hf_genret.training.compare.names import System, parse_sizes, parse_systems
+from hf_genret.training.compare.plan import START, Plan, needed_systems
+from hf_genret.training.compare.results import Results
+from hf_genret.training.compare.write import write_report
+
+logger = logging.getLogger(__name__)
+
+_ALWAYS_THE_SAME = ("bm25", "cooccurrence", "popularity")
+_BASELINES = ("fixed:kmeans", START.name)  # the first of them that is listed
+
+
+def compare(
+    data: str | Path,
+    systems: str | Iterable[str],
+    seeds: int = 1,
+    *,
+    output: str | Path,
+    settings: Sequence[str] = (),
+    baseline: str | None = None,
+    split: str = "test",
+    sizes: str | Iterable[str] = (),
+    fusion: Method = "rrf",
+    tell: Callable[[str], None] = logger.info,
+) -> dict[str, Any]:
+    """Train what is not there, measure every system on one split, and write the report.
+
+    Started again with the same arguments it goes on where it was stopped; what was measured is
+    not measured again. A system that fails is reported as failed, and the others go on.
+
+    Args:
+        data: Folder, file or `datasets` name, as `load_data` takes it.
+        systems: Names as `parse_systems` takes them.
+        seeds: Trainings of each system, with seeds from 0.
+        output: Folder for checkpoints, runs and the report.
+        settings: Overrides for every trained system, `key=value`.
+        baseline: The system that others are tested against; `fixed:kmeans` by default, else
+            `dense`.
+        split: Which queries.
+        sizes: Codebook sizes at which every system with ids is trained as well.
+        fusion: How two systems are joined: `rrf` or `weighted`.
+        tell: Hears what is being trained and measured.
+
+    Returns:
+        The report, also in `report.json`; `failed` names what did not work.
+
+    Raises:
+        ConfigError: For an unknown system, setting or baseline, before anything is trained.
+        DataError: When the data have a fault or no such split.
+    """
+    began = time.perf_counter()
+    listed = _listed(systems, sizes)
+    against = _baseline([system.name for system in listed], baseline)
+    known(fusion, ("rrf", "weighted"), "fusion")
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}; at least 1 was expected.")
+    plan = Plan(needed_systems(listed), list(settings), task_of(data))
+    folder = Path(output).expanduser().resolve()
+    results = Results(folder, load_data(data), plan, split, fusion, tell)
+    measured, failed = _run(results, listed, seeds)
+    found = assemble(listed, measured, results, against)
+    command = _command(listed, seeds, settings, baseline, split, fusion)
+    places = {str(folder): "DIR", str(output): "DIR", str(data): "DATA"}
+    report = make_report(
+        results.data,
+        split,
+        command,
+        0,
+        time.perf_counter() - began,
+        found.pop("systems"),
+        extra={
+            "seeds": list(range(seeds)),
+            **found,
+            "shared_start": _start_facts(results, seeds),
+            "setting_notes": plan.notes,
+            "failed": [{**entry, "error": _plain(entry["error"], places)} for entry in failed],
+        },
+    )
+    write_report(report, folder)
+    return report
+
+
+def _listed(systems: str | Iterable[str], sizes: str | Iterable[str]) -> list[System]:
+    """The systems of the table: those named, then those with ids at every further size."""
+    named = parse_systems(systems)
+    further = parse_sizes(sizes)
+    growing = [system for system in named if further and system.takes_sizes and not system.sizes]
+    more = [system.at(size) for system in growing for size in further]
+    return list({system.name: system for system in [*named, *more]}.values())
+
+
+def _baseline(names: Sequence[str], wish: str | None) -> str | None:
+    """The system that others are tested against.
+
+    Raises:
+        ConfigError: When the wished one is not listed.
+    """
+    if wish is None:
+        return next((name for name in _BASELINES if name in names), None)
+    if wish not in names:
+        raise ConfigError(f"The baseline '{wish}' is no listed system{nearest(wish, names)}.")
+    return wish
+
+
+def _run(
+    results: Results, listed: Sequence[System], seeds: int
+) -> tuple[Measured, list[dict[str, Any]]]:
+    """Every run, one seed after another; fusions after their parts."""
+    ordered = sorted(listed, key=lambda system: (bool(system.parts), system.name != START.name))
+    measured: Measured = {}
+    failed: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        for system in ordered:
+            if system.name in _ALWAYS_THE_SAME and seed:
+                continue
+            try:
+                measured.setdefault(system.name, {})[seed] = results.get(system, seed)[1]
+            except (GenRetError, ValueError, RuntimeError) as error:
+                # Hours of other systems are not given up for one.
+                logger.debug("%s failed", system.name, exc_info=True)
+                results.tell(f"{system.name}, seed {seed}: failed: {error}")
+                failed.append({"system": system.name, "seed": seed, "error": str(error)})
+    return measured, failed
+
+
+def _start_facts(results: Results, seeds: int) -> dict[str, Any] | None:
+    """Seconds in which the encoder and ranker that systems share were trained, one a seed."""
+    seconds = []
+    for seed in range(seeds):
+        place = results.checkpoints.place(START, seed)
+        try:
+            seconds.append(training_record(place)["seconds"])
+        except GenRetError:
+            return None
+    return {"system": START.name, "training_seconds": seconds}
+
+
+def _command(
+    listed: Sequence[System],
+    seeds: int,
+    settings: Sequence[str],
+    baseline: str | None,
+    split: str,
+    fusion: str,
+) -> str:
+    """The command as others can give it."""
+    names = ",".join(system.name for system in listed)
+    line = ["hf-genret", "compare", "DATA", "--systems", names, "--seeds", str(seeds)]
+    for setting in settings:
+        line += ["--set", shown_setting(setting)]
+    if baseline is not None:
+        line += ["--baseline", baseline]
+    line += ["--split", split]
+    if fusion != "rrf":
+        line += ["--fusion", fusion]
+    return scrub_command([*line, "--output", "DIR"], {})
+
+
+def _plain(text: str, places: dict[str, str]) -> str:
+    """A sentence without the folders of this machine."""
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(place, places[place])
+    return " ".join(text.split())
