@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +36,27 @@ def kept_vectors(
     """
     if folder is None or source.tokens is None:
         return backbone_vectors(model, source)
-    side = model.encoder.item_side if isinstance(source, ItemSource) else model.encoder.query
-    path = folder / f"{_checksum(side, source)}.safetensors"
+    path = folder / f"{_checksum(model, source)}.safetensors"
     if path.is_file():
         return load_file(path)["vectors"]
     vectors = backbone_vectors(model, source)
     folder.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    save_file({"vectors": vectors.contiguous()}, beside)
-    beside.replace(path)
+    # A place of its own: another process may be writing the same file.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as own:
+        beside = Path(own) / path.name
+        save_file({"vectors": vectors.contiguous()}, beside)
+        beside.replace(path)
     return vectors
 
 
-def _checksum(encoder: Any, source: ItemSource | QuerySource) -> str:
-    """32 hexadecimal digits of weights, pooling and token ids."""
+def _checksum(model: GenRetModel, source: ItemSource | QuerySource) -> str:
+    """32 hexadecimal digits of settings, weights and token ids."""
     assert source.tokens is not None
-    found = hashlib.sha256(str(getattr(encoder, "pooling", "")).encode())
+    config, settings = model.config, model.config.query_encoder
+    encoder: Any = model.encoder.query
+    if isinstance(source, ItemSource):
+        encoder, settings = model.encoder.item_side, config.item_encoder or settings
+    found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     module: nn.Module = encoder
     for name, value in sorted(module.state_dict().items()):
         found.update(name.encode())
