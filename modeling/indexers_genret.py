@@ -97,7 +97,7 @@ class ProductIndexer(_Quantizer):
 
     def reconstruct(self, prefix: Prefix) -> Tensor:
         """Vectors [B, D] that whole ids stand for."""
-        return torch.cat(look_up(self.codebooks, prefix), dim=-1)
+        return torch.cat(look_up(list(self.codebooks), prefix), dim=-1)
 
 
 class ResidualIndexer(_Quantizer):
@@ -113,7 +113,7 @@ class ResidualIndexer(_Quantizer):
 
     def reconstruct(self, prefix: Prefix) -> Tensor:
         """Vectors [B, D] that ids, or prefixes of them, stand for."""
-        return torch.stack(look_up(self.codebooks, prefix)).sum(0)
+        return torch.stack(look_up(list(self.codebooks), prefix)).sum(0)
 
 
 class TiedIndexer(nn.Module):

@@ -25,12 +25,11 @@ from .generation_genret import (
 from .heads_genret import HEADS, Prefix, look_up, prefix_length
 from .index_genret import DocidIndex
 from .indexers_genret import INDEXERS
-from .pretrained_genret import GenRetPreTrainedModel
 from .ranking_genret import (
     Ranker,
     take_rows,
 )
-from .retrieval_genret import RetrievalMixin, follow_index
+from .retrieval_genret import IndexedModel, follow_index
 from .sides_genret import GenRetEncoder
 
 
@@ -39,7 +38,7 @@ class GenRetOutput(Seq2SeqLMOutput):
     """Output of `GenRetModel.forward`: `loss` and `logits` [B, t, V], as in Seq2SeqLMOutput."""
 
 
-class GenRetModel(RetrievalMixin, GenRetPreTrainedModel, GenerationMixin):
+class GenRetModel(IndexedModel, GenerationMixin):
     """A generative retriever: `generate()` writes ids that exist, `search()` ranks their documents.
 
     Example:

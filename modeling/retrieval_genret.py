@@ -12,15 +12,15 @@ from transformers.utils import cached_file
 from .encoders_genret import EncoderOutput
 from .generation_genret import beam_search
 from .index_genret import DocidIndex
+from .pretrained_genret import GenRetPreTrainedModel
 from .ranking_genret import SearchOutput, load_vectors, rank_union, save_vectors
 
 VECTORS_FILE = "vectors.safetensors"
 
 
-class RetrievalMixin:
+class IndexedModel(GenRetPreTrainedModel):
     """What `GenRetModel` can do once documents are indexed; needs its encoders and decoder."""
 
-    config: Any
     index: DocidIndex
     encode_query: Any
     _vectors: Tensor | None
@@ -120,8 +120,9 @@ class RetrievalMixin:
                 raise ValueError("The allowed set is empty: no document could be found.")
             edges = self.index.restrict(allowed.to(self.index.rows.device))
         width = self.config.search_beams if num_beams is None else num_beams
-        beams = beam_search(self, encoded, width, edges, constrained)
-        return rank_union(self, encoded.pooler_output, beams, k, exclude=exclude, allowed=allowed)
+        whole: Any = self  # with the decoder and heads that the subclass adds
+        beams = beam_search(whole, encoded, width, edges, constrained)
+        return rank_union(whole, encoded.pooler_output, beams, k, exclude=exclude, allowed=allowed)
 
     # ---- checkpoints ----------------------------------------------------------------------
 

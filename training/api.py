@@ -141,8 +141,8 @@ def train_on(
     )
     if is_main():
         if not known.all():
-            ids = [data.documents.ids[row] for row in np.flatnonzero(~known)]
-            atomic_write_text(work / _BESIDE / NEW_FILE, json.dumps(ids) + "\n")
+            new = [data.documents.ids[row] for row in np.flatnonzero(~known)]
+            atomic_write_text(work / _BESIDE / NEW_FILE, json.dumps(new) + "\n")
         _publish(start, data, output, work, report, exclude_history=start.data.exclude_history)
     wait()
     return report

@@ -29,8 +29,9 @@ from hf_genret.training.dev import dev_metrics
 from hf_genret.training.objectives import OBJECTIVES, Clock, Context, Objective
 from hf_genret.training.optimizer import parameter_groups
 from hf_genret.training.processes import main_says
-from hf_genret.training.stage_actions import Workshop, perform
+from hf_genret.training.stage_actions import perform
 from hf_genret.training.watch import watched_tokens
+from hf_genret.training.workshop import Workshop
 
 logger = logging.getLogger(__name__)
 
@@ -394,7 +395,7 @@ class GenRetTrainer(Trainer):
             logger.warning("%s: %s", self._title(), finding.message)
             self._findings += as_dicts([finding])
 
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """AdamW; parts with a rate of their own have a group of their own."""
         rates = self.stages[self.run.stage].rates
         if not rates:
@@ -407,8 +408,9 @@ class GenRetTrainer(Trainer):
             weight_decay=self.args.weight_decay,
             decayed=self.get_decay_parameter_names(self.model),
         )
-        self.optimizer = made_by(groups, **settings)
-        return self.optimizer
+        optimizer: Any = made_by(groups, **settings)
+        self.optimizer = optimizer
+        return optimizer
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
