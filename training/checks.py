@@ -104,6 +104,20 @@ def known_ids(name: str, what: str = "ids") -> None:
         raise ConfigError("ids=file needs the file: ids=file:PATH.")
 
 
+def own_ids(name: str, ids: str) -> None:
+    """Refuse ids of a stage that the data alone decide and that are not the recipe's own.
+
+    The model has the sizes of the recipe's ids, and no others are made before it.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    from hf_genret.training.given import FROM_DATA  # it needs models
+
+    if name != ids and name.partition(":")[0] in FROM_DATA:
+        raise ConfigError(f"ids: '{name}' has to be the recipe's own (ids={name}).")
+
+
 def check_stage(stage: Stage) -> None:
     """Refuse an objective, a setting of it, or an action that does not exist.
 

@@ -112,7 +112,7 @@ def give_codes(shop: Workshop, name: str) -> Tensor:
     """
     if name.partition(":")[0] in FROM_DATA:
         if shop.data.given is None:
-            raise ConfigError(f"ids: '{name}' has to be the recipe's own (ids: {name}).")
+            raise ConfigError(f"ids: '{name}' has to be the recipe's own (ids={name}).")
         return shop.data.given
     if name not in GIVEN:
         raise ConfigError(f"ids: '{name}' is unknown; known: {', '.join([*GIVEN, *FROM_DATA])}.")

@@ -18,7 +18,7 @@ import yaml
 
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import GenRetConfig
-from hf_genret.training.checks import IDS, check_stage, known, known_ids, nearest, typed
+from hf_genret.training.checks import IDS, check_stage, known, known_ids, nearest, own_ids, typed
 from hf_genret.training.curriculum import Stage, stages_from
 from hf_genret.training.lora import LoraSettings
 from hf_genret.training.new_documents import NewDocuments
@@ -356,9 +356,9 @@ def _build(name: str, tree: dict[str, Any]) -> Recipe:
     rest["model"] = typed(GenRetConfig, rest.get("model") or {}, "model.")
     rest["stages"] = stages_from(rest.pop("stages", None) or [])
     recipe = Recipe(**typed(Recipe, {"name": name, **rest}, ""), settings=tree)
+    known_ids(recipe.ids)
     recipe.stages = _stages_of(recipe, shared)
     known(recipe.task, TASKS, "task")
-    known_ids(recipe.ids)
     for ids in recipe.controls:
         known(ids, IDS, "control")
     return recipe
@@ -375,6 +375,7 @@ def _stages_of(recipe: Recipe, shared: list[str]) -> list[Stage]:
         for actions in (stage.before, stage.after):
             if actions.get("ids") == "given":
                 actions["ids"] = recipe.ids
+            own_ids(str(actions.get("ids", "")), recipe.ids)
         check_stage(stage)
         chosen.append(stage)
     return chosen

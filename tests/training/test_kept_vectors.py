@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from hf_genret.data import Documents, Queries, RetrievalData
+from hf_genret.data import Documents, Queries
 from hf_genret.encoding import ItemSource, QuerySource, backbone_vectors
 from hf_genret.kept_vectors import kept_vectors
 
