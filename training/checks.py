@@ -149,6 +149,8 @@ def _check_action(name: str, setting: Any, where: str) -> None:
         known_ids(str(setting), f"setting of {where}")
     elif name == "assign":
         known(str(setting), methods, f"setting of {where}")
+    elif name == "heads":
+        known(str(setting), ("centres",), f"setting of {where}")
     elif name == "rename":
         known(str(setting), ("uniform", "by_parent"), f"setting of {where}")
     elif name == "codebook" and isinstance(setting, dict):

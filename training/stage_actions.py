@@ -133,6 +133,14 @@ def give_ids(shop: Workshop, setting: str) -> Facts:
     return {"ids": setting}
 
 
+def centre_heads(shop: Workshop, setting: str) -> Facts:
+    """Put cluster heads at the centres of the present ids, which an indexer may have given."""
+    if shop.state.codes.min() < 0:
+        raise ConfigError(f"heads: {setting} needs ids; give them first (ids or assign).")
+    start_heads(shop, shop.state.codes.numpy(), list(range(len(shop.sizes))))
+    return {"heads": setting}
+
+
 def rename(shop: Workshop, setting: str) -> Facts:
     """Change the names of the last level's codes: the variants of URI's Table 3.
 
@@ -198,6 +206,7 @@ ACTIONS: dict[str, Action] = {
     "clusters": start_clusters,
     "ids": give_ids,
     "codebook": start_codebooks,
+    "heads": centre_heads,
     "assign": assign,
     "reassign": reassign,
     "rename": rename,

@@ -115,6 +115,19 @@ def test_ids_are_given(shop, ids):
 # ---- assignment ---------------------------------------------------------------------------
 
 
+def test_heads_go_to_the_centres_of_present_ids(shop):
+    """Whatever gave the ids; without ids it is a sentence."""
+    with pytest.raises(ConfigError, match="heads: centres needs ids; give them first"):
+        perform(shop, {"heads": "centres"})
+    codes = torch.stack([torch.arange(60) % 4, torch.arange(60) % 3], dim=1)
+    shop.state.codes[:] = codes
+    assert perform(shop, {"heads": "centres"}) == {"heads": "centres"}
+    for level in (0, 1):
+        expected = node_centroids(shop.vectors, codes.numpy(), [4, 3], level, normalize=True)
+        found = shop.model.heads.centres[level].detach().numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["greedy", "exact", "sinkhorn"])
 def test_assignment_keeps_capacities(shop, method):
     """Level 1: 15 items a code; level 2: 5 a leaf, inside each parent."""
