@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.encoding import ItemSource, pooled_vectors
+from hf_genret.errors import ConfigError
 from hf_genret.indexing.by_model import assign_by_model, with_vectors
 from hf_genret.modeling import GenRetModel
 
@@ -33,7 +34,15 @@ class NewDocuments:
 
 
 def known_rows(data: RetrievalData, wish: NewDocuments, seed: int) -> np.ndarray:
-    """Whether each document is known in training, [N] bool."""
+    """Whether each document is known in training, [N] bool.
+
+    Raises:
+        ConfigError: When the share is none.
+    """
+    if not 0 <= wish.share < 1:
+        raise ConfigError(
+            f"new_documents.share is {wish.share}; a number from 0 to below 1 was expected."
+        )
     rng = np.random.default_rng([seed, 17])
     known = np.ones(len(data.documents), dtype=bool)
     count = round(wish.share * len(known))

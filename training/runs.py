@@ -31,6 +31,7 @@ from hf_genret.evaluation.new_documents import CONTENT_GROUPS
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.batches import interactions
 from hf_genret.training.new_documents import FILE as NEW_FILE
+from hf_genret.training.new_documents import without_labels
 
 DEPTH = 100
 """Ranks that a report looks at."""
@@ -142,11 +143,29 @@ def content_labels(
     Returns:
         [Q] strings (`hf_genret.evaluation.content_groups`); None when nothing was left out.
     """
+    known = _known_documents(folder, data)
+    return None if known is None else content_groups(queries, known_rows=known, codes=codes)
+
+
+def trained_rows(folder: Path | None, data: RetrievalData) -> np.ndarray | None:
+    """Rows of documents that are relevant to some query that training saw; None = not known.
+
+    Args:
+        folder: The checkpoint.
+        data: Rows in the checkpoint's order.
+    """
+    if "train" not in data.splits:
+        return None
+    known = _known_documents(folder, data)
+    return (data if known is None else without_labels(data, known)).seen_rows
+
+
+def _known_documents(folder: Path | None, data: RetrievalData) -> np.ndarray | None:
+    """Whether training knew each document, [N] bool; None where nothing was left out."""
     if folder is None or not (folder / NEW_FILE).is_file():
         return None
     new = set(json.loads((folder / NEW_FILE).read_text(encoding="utf-8")))
-    known = np.asarray([name not in new for name in data.documents.ids])
-    return content_groups(queries, known_rows=known, codes=codes)
+    return np.asarray([name not in new for name in data.documents.ids])
 
 
 def content_report(

@@ -28,6 +28,7 @@ from hf_genret.training.runs import (
     exhaustive_run,
     ids_report,
     row_codes,
+    trained_rows,
 )
 
 UNTRAINED_FILE = "untrained_encoder.safetensors"
@@ -92,7 +93,7 @@ class Bench:
             run,
             self.queries,
             num_documents=len(self.data.documents),
-            seen_rows=self.data.seen_rows if "train" in self.data.splits else None,
+            seen_rows=trained_rows(self.folder, self.data),
             seed=self.seed,
         )
         codes = row_codes(self.retriever.model)
