@@ -138,14 +138,18 @@ def _join(parts: list[Queries]) -> Queries:
 
 
 def codebook_sizes(recipe: Recipe, documents: int) -> list[int]:
-    """The recipe's sizes, or equal ones for the wished number of documents a leaf."""
+    """The recipe's sizes, or K_1, K_1 / shrink, ... for the wished number of documents a leaf."""
     given = recipe.model.get("codebook_sizes")
     if given:
         return [int(size) for size in given]
-    if recipe.levels < 1 or recipe.documents_per_leaf <= 0:
-        raise ConfigError("levels must be at least 1 and documents_per_leaf above 0.")
+    if recipe.levels < 1 or recipe.documents_per_leaf <= 0 or recipe.shrink <= 0:
+        raise ConfigError("levels must be at least 1, documents_per_leaf and shrink above 0.")
     leaves = max(documents / recipe.documents_per_leaf, 2.0)
-    return [max(2, round(leaves ** (1 / recipe.levels)))] * recipe.levels
+    middle = (recipe.levels - 1) / 2  # where a level has the geometric mean of all sizes
+    mean = leaves ** (1 / recipe.levels)
+    return [
+        max(2, round(mean * recipe.shrink ** (middle - level))) for level in range(recipe.levels)
+    ]
 
 
 def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:

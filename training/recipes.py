@@ -141,6 +141,7 @@ class Recipe:
         encoder: `bag`, `items`, or a folder or Hub name of a transformers text encoder.
         levels: L, when `model.codebook_sizes` is not given.
         documents_per_leaf: Size the codebooks are chosen for, likewise.
+        shrink: How many times smaller each level's codebook is than the one before, likewise.
         model: Arguments of `GenRetConfig`.
         stages: The curriculum.
         controls: Ids that are trained under the same decoder and ranker for comparison.
@@ -157,6 +158,7 @@ class Recipe:
     encoder: str = "bag"
     levels: int = 2
     documents_per_leaf: float = 3.0
+    shrink: float = 1.0
     model: dict[str, Any] = field(default_factory=dict)
     text: TextSettings = field(default_factory=TextSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)

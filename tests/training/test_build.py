@@ -39,6 +39,16 @@ def test_codebooks_for_the_wished_leaves(documents, levels, per_leaf, expected):
     assert codebook_sizes(wish, 3)[0] >= 2
 
 
+@pytest.mark.parametrize(
+    ("documents", "levels", "shrink", "expected"),
+    [(1398, 2, 4, [43, 11]), (64_000, 3, 4, [111, 28, 7]), (6, 2, 9, [4, 2]), (90, 1, 4, [30])],
+)
+def test_codebooks_that_shrink(documents, levels, shrink, expected):
+    """As many leaves, each level so many times smaller than the one before; never below two."""
+    wish = recipe(f"levels={levels}", f"shrink={shrink}")
+    assert codebook_sizes(wish, documents) == expected
+
+
 def test_codebooks_that_are_given():
     """Levels may differ in size."""
     assert codebook_sizes(recipe("model.codebook_sizes=[7, 5, 3]"), 10_000) == [7, 5, 3]
