@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from hf_genret.checkpoints import load_model, locate
-from hf_genret.data import Queries, RetrievalData, pseudo_queries
+from hf_genret.checkpoints import load_documents, load_model, load_tokenizer, locate
+from hf_genret.data import Documents, Queries, RetrievalData, pseudo_queries
 from hf_genret.encoding import ItemSource, QuerySource
 from hf_genret.errors import CheckpointError, ConfigError, DataError
 from hf_genret.modeling import GenRetConfig, GenRetModel
@@ -68,7 +68,7 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
     train, dev = training_queries(recipe, data, seed)
     model, tokenizer = builders[recipe.task](recipe, data, train, seed)
     if recipe.start_from:
-        take_over(model, recipe.start_from)
+        take_over(model, tokenizer, data.documents, recipe.start_from)
     items = ItemSource(model, data.documents, tokenizer)
     if dev is not None:
         rng = np.random.default_rng(seed)
@@ -163,11 +163,18 @@ def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:
     return max(1, min(leaves, int(allowed / fullest)))
 
 
-def take_over(model: GenRetModel, checkpoint: str) -> None:
+def take_over(
+    model: GenRetModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    documents: Documents,
+    checkpoint: str,
+) -> None:
     """Put the encoder and ranker of a checkpoint into a fresh model.
 
     Args:
         model: With the same encoder, by its settings.
+        tokenizer: What the model reads text with.
+        documents: What it knows by number, where it reads no text.
         checkpoint: Folder or Hub name.
 
     Raises:
@@ -180,6 +187,13 @@ def take_over(model: GenRetModel, checkpoint: str) -> None:
     own = {name: value for name, value in model.state_dict().items() if name.startswith(parts)}
     unlike = {name for name in known.keys() & own.keys() if known[name].shape != own[name].shape}
     wrong = sorted((known.keys() ^ own.keys()) | unlike)
+    # Numbers of subwords and of items mean nothing to a model that counted others.
+    if not wrong and tokenizer is not None:
+        words = load_tokenizer(folder, other)
+        if words is None or words.get_vocab() != tokenizer.get_vocab():
+            wrong = ["the tokenizer's words"]
+    elif not wrong and load_documents(folder, other).ids != documents.ids:
+        wrong = ["the items"]
     if wrong:
         raise CheckpointError(
             f"{checkpoint}: another encoder than the recipe's; they differ in {wrong[0]}."
