@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from hf_genret.data import Queries
 from hf_genret.evaluation import Run, compare_with
+from hf_genret.training.compare.measure import DEPTH
 from hf_genret.training.compare.names import System
 from hf_genret.training.compare.results import Results
 from hf_genret.training.compare.summary import (
     Facts,
-    Groups,
     Values,
     averaged,
     curve,
@@ -21,8 +21,31 @@ from hf_genret.training.compare.summary import (
 )
 
 TESTED = ("ndcg@10", "recall@10", "candidate_recall")
-_AVERAGED = ("documents_ranked", "share_ranked", "expectation", "bucket", "costs", "ids", "content")
-_FIRST = ("notes", "fusion", "beams", "beam_weight", "queries", "unjudged", "facts")
+_AVERAGED = (
+    "documents_ranked",
+    "share_ranked",
+    "expectation",
+    "bucket",
+    "seen",
+    "unseen",
+    "mixed",
+    "frequency",
+    "frequency5",
+    "content",
+    "ids",
+    "costs",
+)
+_FIRST = (
+    "notes",
+    "fusion",
+    "beams",
+    "beam_weight",
+    "queries",
+    "unjudged",
+    "facts",
+    "machine",
+    "id_counts",
+)
 
 Measured = dict[str, dict[int, Facts]]
 """System -> seed -> figures of that run."""
@@ -49,11 +72,6 @@ def assemble(
     """
     listed = [system for system in systems if measured.get(system.name)]
     pool = smallest_pool(measured, [system.name for system in listed])
-    groups = Groups.of(
-        results.queries,
-        results.data.seen_rows if results.measurer.has_training else None,
-        results.measurer.counts,
-    )
     out: dict[str, Facts] = {}
     values: dict[str, list[Values]] = {}
     for system in listed:
@@ -61,7 +79,7 @@ def assemble(
         runs = [results.get(system, seed)[0] for seed in seeds]
         values[system.name] = seed_values(runs, results.queries)
         out[system.name] = system_facts(
-            list(seeds.values()), runs, values[system.name], results.queries, groups, pool
+            list(seeds.values()), runs, values[system.name], results.queries, pool
         )
         out[system.name]["seeds"] = list(seeds)
         if system.recipe:
@@ -93,7 +111,6 @@ def system_facts(
     runs: Sequence[Run],
     values: Sequence[Values],
     queries: Queries,
-    groups: Groups,
     pool: int | None,
 ) -> Facts:
     """One system over its seeds.
@@ -103,7 +120,6 @@ def system_facts(
         runs: Its runs, in the same order.
         values: Metrics of every query, in the same order.
         queries: The split.
-        groups: Groups of the queries.
         pool: Documents at which systems with ids are compared.
     """
     metrics = metric_facts(values)
@@ -113,13 +129,11 @@ def system_facts(
         if name in facts[0]:
             out[name] = averaged([seed[name] for seed in facts])
     out |= {name: facts[0][name] for name in _FIRST if name in facts[0]}
-    out |= groups.measure(over_seeds(values))
     found = [warning for seed in facts for warning in seed.get("warnings", ())]
     out["warnings"] = list({warning["message"]: warning for warning in found}.values())
     if pool is not None:
         out["equal_pool"] = equal_pool(runs, queries, pool)
-    if "ids" in facts[0]:
-        out["curve"] = curve(runs, queries, out["documents_ranked"])
+    out["curve"] = curve(runs, queries, min(out["documents_ranked"], DEPTH))
     return out
 
 

@@ -46,8 +46,8 @@ def _explained(report: Facts, title: str) -> str:
             "parents. APE: how far what one training query or user takes is scattered over "
             "buckets, in nats, beside random ids with the same bucket sizes; lower is better at "
             "equal balance. Ids alone: leaves in the order of the beam, their documents in random "
-            "order (exact expectation); of buckets counts a bucket as one hit and is no measure "
-            "of documents."
+            "order (exact expectation). R@10 in buckets counts k in buckets, and a bucket with a "
+            "relevant document as found: no measure of documents."
         ),
         "Costs": _about_costs(report),
     }[title]
@@ -80,11 +80,9 @@ def _about_quality(report: Facts) -> str:
 
 def _about_costs(report: Facts) -> str:
     """What times and bytes hold."""
-    machine = report.get("machine") or {}
-    where = f" On {machine['cpus']} CPU threads" if machine else ""
-    where += f" and {machine['gpu']}" if machine.get("gpu") else ""
+    machines = dict.fromkeys(facts["machine"] for facts in report["systems"].values())
     said = [
-        "Milliseconds with tokenization and encoding." + (f"{where}." if where else ""),
+        f"Milliseconds with tokenization and encoding, on {' or '.join(machines)}.",
         "Training without the start that systems share",
     ]
     start = report.get("shared_start")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.dataset_search import search_dataset
@@ -17,6 +17,7 @@ from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
 from hf_genret.training.compare.checkpoints import training_record
 from hf_genret.training.given import FROM_DATA
+from hf_genret.training.new_documents import NewDocuments, known_rows, without_labels
 from hf_genret.training.runs import (
     UNTRAINED,
     content_labels,
@@ -43,13 +44,21 @@ class Measurer:
         split: Name of the split; stands in errors.
         queries: Its queries.
         exclude_history: Whether items of a history are left out of its results.
+        hidden: Documents that training did without.
     """
 
     def __init__(
-        self, data: RetrievalData, split: str, queries: Queries, *, exclude_history: bool
+        self,
+        data: RetrievalData,
+        split: str,
+        queries: Queries,
+        *,
+        exclude_history: bool,
+        hidden: NewDocuments,
     ) -> None:
         self.data, self.split, self.queries = data, split, queries
-        self.exclude = exclude_history
+        self.exclude, self.hidden = exclude_history, hidden
+        self._trained: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def checkpoint(self, name: str, folder: Path, seed: int) -> tuple[Run, dict[str, Any]]:
         """The run of a checkpoint and its figures.
@@ -103,24 +112,31 @@ class Measurer:
 
     def figures(self, run: Run, seed: int) -> dict[str, Any]:
         """What `evaluate_run` says, with all groups that the data allow."""
-        return evaluate_run(
+        seen, counts = self._training(seed)
+        found = evaluate_run(
             run,
             self.queries,
             num_documents=len(self.data.documents),
-            seen_rows=self.data.seen_rows if self.has_training else None,
-            counts=self.counts,
+            seen_rows=seen,
+            counts=counts,
             seed=seed,
         )
+        return found | {"machine": machine()}
 
-    @property
-    def has_training(self) -> bool:
-        """Whether the data have training queries."""
-        return bool(len(self.data.splits.get("train", ())))
+    def _training(self, seed: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Rows that are relevant to some query of the training, and how often each is trained on.
 
-    @cached_property
-    def counts(self) -> np.ndarray | None:
-        """Training frequency of each document, where there are training queries."""
-        return training_counts(self.data) if self.has_training else None
+        Both None without training queries; where documents are kept from training, a seed says
+        which.
+        """
+        if not len(self.data.splits.get("train", ())):
+            return None, None
+        key = seed if self.hidden.share else 0
+        if key not in self._trained:
+            known = known_rows(self.data, self.hidden, seed)
+            data = self.data if known.all() else without_labels(self.data, known)
+            self._trained[key] = data.seen_rows, training_counts(data)
+        return self._trained[key]
 
     def _search(
         self, retriever: GenRetriever, queries: Queries, name: str, batch_size: int = 64
@@ -171,6 +187,8 @@ class Measurer:
             "ids": {
                 "codebook_sizes": list(sizes),
                 **ids_report(model, self.data, self.split, pool=pool, seed=seed),
+            },
+            "id_counts": {
                 "bucket_sizes": {"documents": buckets, "buckets": many},
                 "code_counts": [
                     np.bincount(codes[:, level], minlength=size) if size <= MAX_CODES else None
@@ -179,6 +197,13 @@ class Measurer:
             },
             "warnings": list({warning["message"]: warning for warning in warnings}.values()),
         }
+
+
+def machine() -> str:
+    """What times were measured on."""
+    threads = torch.get_num_threads()
+    where = f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    return f"{where} and one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else where
 
 
 def has_ids(record: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from hf_genret.training.compare.measure import DEPTH, Measurer
 from hf_genret.training.compare.names import System
 from hf_genret.training.compare.plan import Plan
 
-FORMAT = 1
+FORMAT = 2
 """Of the figures; kept ones of another format are measured anew."""
 _EVEN = 0.5  # weight of both systems where there is no dev query to choose it
 
@@ -129,7 +129,8 @@ class Results:
 
     def _measurer(self, split: str, queries: Queries) -> Measurer:
         exclude = self.plan.exclude_history and queries.histories is not None
-        return Measurer(self.data, split, queries, exclude_history=exclude)
+        hidden = self.plan.start_recipe().new_documents
+        return Measurer(self.data, split, queries, exclude_history=exclude, hidden=hidden)
 
     def _identity(self, system: System, seed: int, split: str) -> dict[str, Any]:
         """What figures are figures of."""

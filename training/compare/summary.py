@@ -3,72 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hf_genret.data import Queries
-from hf_genret.evaluation import Run, frequency_groups, grouped_metrics, per_query, query_groups
+from hf_genret.evaluation import Run, per_query
 from hf_genret.evaluation.bootstrap import summarise
-from hf_genret.evaluation.frequency import HEAD_TO_TAIL, Edges
+from hf_genret.evaluation.metrics import item_metrics
 from hf_genret.evaluation.pools import pool_curve, pool_values
 
-GROUPED = ("ndcg@10", "recall@10", "recall@100", "mrr@10", "candidate_recall")
 CURVE = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000)
 """Documents ranked at which quality is drawn."""
 
 Values = dict[str, np.ndarray]
 Facts = dict[str, Any]
-
-
-@dataclass
-class Groups:
-    """Labels of the queries, the same for every system.
-
-    Attributes:
-        seen: Seen, unseen or mixed documents, [Q]; None without training queries.
-        thirds: Head, torso, tail, [Q]; likewise.
-        fifths: Five buckets of training frequency, [Q]; likewise.
-        edges: Lowest and highest training frequency of each of the groups above.
-    """
-
-    seen: np.ndarray | None
-    thirds: np.ndarray | None
-    fifths: np.ndarray | None
-    edges: Edges
-
-    @classmethod
-    def of(
-        cls, queries: Queries, seen_rows: np.ndarray | None, counts: np.ndarray | None
-    ) -> Groups:
-        """Look at a split.
-
-        Args:
-            queries: The split.
-            seen_rows: Rows relevant to some training query; None = not known.
-            counts: Training frequency of each document; None = not known.
-        """
-        seen = None if seen_rows is None else query_groups(queries, seen_rows)
-        if counts is None:
-            return cls(seen, None, None, {})
-        thirds, edges3 = frequency_groups(queries, counts, 3)
-        fifths, edges5 = frequency_groups(queries, counts, 5)
-        return cls(seen, thirds, fifths, {**edges3, **edges5})
-
-    def measure(self, values: Values) -> Facts:
-        """Metrics of every group."""
-        chosen = {name: values[name] for name in GROUPED if name in values}
-        out: Facts = {}
-        if self.seen is not None:
-            out |= grouped_metrics(chosen, self.seen, groups=("seen", "unseen", "mixed"))
-        for name, labels in (("frequency", self.thirds), ("frequency5", self.fifths)):
-            if labels is None:
-                continue
-            names = [edge for edge in self.edges if (edge in HEAD_TO_TAIL) == (name == "frequency")]
-            found = grouped_metrics(chosen, labels, groups=names)
-            out[name] = {key: {**found[key], "edges": self.edges[key]} for key in names}
-        return out
 
 
 def seed_values(runs: Sequence[Run], queries: Queries) -> list[Values]:
@@ -113,23 +62,53 @@ def spread(means: Sequence[float]) -> dict[str, float] | None:
 
 
 def equal_pool(runs: Sequence[Run], queries: Queries, pool: int) -> Facts:
-    """Quality of the first `pool` documents; the mean over seeds, with intervals."""
-    points = [pool_values(run, queries, [pool])[pool] for run in runs]
+    """Quality of the first `pool` documents; the mean over seeds, with intervals.
+
+    These are the documents of the leaves in the order visited, and the first of the ranking for a
+    system without leaves.
+    """
+    points = [first_documents(run, queries, pool) for run in runs]
     documents = [float(np.nanmean(point.pop("documents"))) for point in points]
     return {"documents": float(np.mean(documents)), **metric_facts(points)}
 
 
+def first_documents(run: Run, queries: Queries, pool: int) -> Values:
+    """`documents`, `candidate_recall` and `ndcg@10` of the first `pool` documents, each [Q]."""
+    if run.buckets is not None:
+        return pool_values(run, queries, [pool])[pool]
+    rows = [ranked[:pool] for ranked in run.rows]
+    found = item_metrics(rows, queries.relevant, (10, pool))
+    return {
+        "documents": np.asarray([float(len(ranked)) for ranked in rows]),
+        "candidate_recall": found[f"recall@{pool}"],
+        "ndcg@10": found["ndcg@10"],
+    }
+
+
 def curve(runs: Sequence[Run], queries: Queries, pool: float) -> dict[str, list[Any]]:
-    """Quality against documents ranked, up to what the system ranks; the mean over seeds."""
+    """Quality against documents ranked, up to what the system ranks; the mean over seeds.
+
+    Args:
+        runs: Of one system, one a seed.
+        queries: The split.
+        pool: Documents that it ranks on average; of those kept of a system without leaves.
+    """
     sizes = [size for size in CURVE if size < pool] + [max(1, round(pool))]
-    found: dict[str, list[Any]] = averaged([pool_curve(run, queries, sizes) for run in runs])
-    return found
+    if runs[0].buckets is not None:
+        found: dict[str, list[Any]] = averaged([pool_curve(run, queries, sizes) for run in runs])
+        return found
+    points = [over_seeds([first_documents(run, queries, size) for run in runs]) for size in sizes]
+    names = ("documents", "candidate_recall", "ndcg@10")
+    return {
+        "pool": sizes,
+        **{name: [float(np.nanmean(point[name])) for point in points] for name in names},
+    }
 
 
 def averaged(values: Sequence[Any]) -> Any:
-    """The mean of equal trees of numbers; what is no number comes from the first."""
+    """The mean of equal trees of numbers; what is equal or no number comes from the first."""
     first = values[0]
-    if len(values) == 1:
+    if all(value == first for value in values):
         return first
     if isinstance(first, Mapping):
         return {key: averaged([value[key] for value in values]) for key in first}

@@ -44,6 +44,11 @@ def number(value: Any, digits: int = 0) -> str:
     return f"{value:,.{digits}f}"
 
 
+def percent(value: float) -> str:
+    """A share as a whole percentage."""
+    return f"{100 * value:.0f} %"
+
+
 def find(facts: Facts | None, *path: str) -> Any:
     """What stands at a path of keys; None where there is nothing."""
     place: Any = facts
@@ -90,7 +95,9 @@ def group_columns(report: Facts) -> list[Column]:
     columns = []
     places = [((name,), label) for name, label in _SEEN.items()]
     places += [(("frequency", name), name) for name in HEAD_TO_TAIL]
-    places += [(("frequency5", name), f"{name} times") for name in first.get("frequency5", ())]
+    places += [
+        (("frequency5", name), f"{name}× in training") for name in first.get("frequency5", ())
+    ]
     for place, label in places:
         queries = find(first, *place, "queries")
         if queries:
@@ -106,19 +113,19 @@ def group_columns(report: Facts) -> list[Column]:
 def id_columns(report: Facts) -> list[Column]:
     """Docid quality, and what ids alone find."""
     metric = report["metric"]
-    shown = _SHOWN[metric]
     return [
         Column("codes", lambda f: "×".join(map(str, find(f, "ids", "codebook_sizes") or ["-"]))),
-        Column("codes used", _levels("share_used")),
-        Column("balance by level", _levels("balance")),
+        Column("codes used", _levels("share_used", percent)),
+        Column("balance by level", _levels("balance", share)),
         Column("balance of leaves", lambda f: share(find(f, "ids", "buckets", "balance"))),
         Column("leaves used", lambda f: number(find(f, "ids", "buckets", "used"))),
         Column("largest leaf", lambda f: number(find(f, "ids", "buckets", "size", "max"))),
         Column("share their id", _duplicates),
         Column("APE of leaves (random)", _ape("leaf")),
         Column("APE of level 1 (random)", _ape("level_1")),
-        Column(f"ids alone, {shown} of documents", _mean("expectation", metric)),
-        Column(f"ids alone, {shown} of buckets", _mean("bucket", metric)),
+        Column(f"ids alone, {_SHOWN[metric]}", _mean("expectation", metric)),
+        Column("ids alone, R@100", _mean("expectation", "recall@100")),
+        Column("R@10 in buckets", _mean("bucket", "bucket_recall@10")),
         Column("warnings", lambda facts: str(len(facts["warnings"]))),
     ]
 
@@ -211,10 +218,10 @@ def _p(value: float | None) -> str:
     return "-" if value is None else "< .001" if value < 0.001 else share(value)
 
 
-def _levels(name: str) -> Callable[[Facts], str]:
+def _levels(name: str, show: Callable[[Any], str]) -> Callable[[Facts], str]:
     def cell(facts: Facts) -> str:
         levels: Sequence[Facts] = find(facts, "ids", "levels") or ()
-        return " ".join(share(level[name]) for level in levels) or "-"
+        return " ".join(show(level[name]) for level in levels) or "-"
 
     return cell
 
@@ -222,7 +229,7 @@ def _levels(name: str) -> Callable[[Facts], str]:
 def _duplicates(facts: Facts) -> str:
     shared = find(facts, "ids", "buckets", "duplicate_ids")
     total = find(facts, "ids", "documents")
-    return "-" if not total else f"{100 * shared / total:.0f} %"
+    return percent(shared / total) if total else "-"
 
 
 def _ape(level: str) -> Callable[[Facts], str]:
