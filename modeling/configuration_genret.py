@@ -196,6 +196,10 @@ class GenRetConfig(PreTrainedConfig):
                 "decoder_inputs='codebooks' and indexer='tied' need head_type='codebook', "
                 f"found {self.head_type!r}."
             )
+        if self.indexer in ("pq", "rq") and self.indexer_scale <= 0:
+            raise ValueError(
+                f"indexer={self.indexer!r} needs indexer_scale above 0, found {self.indexer_scale}."
+            )
         if len(self.num_nodes) != len(self.codebook_sizes):
             raise ValueError(
                 f"num_nodes has {len(self.num_nodes)} entries, codebook_sizes has "

@@ -17,6 +17,7 @@ from hf_genret.indexing import balanced_kmeans, cluster_level, kmeans, node_cent
 from hf_genret.indexing.constrained import constrained_kmeans
 from hf_genret.modeling import EncoderOutput
 from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
+from hf_genret.modeling.indexers_genret import ResidualIndexer
 from hf_genret.training.assignment import assign, reassign
 from hf_genret.training.given import give_codes
 from hf_genret.training.workshop import Facts, Workshop
@@ -61,8 +62,9 @@ def start_codebooks(shop: Workshop, setting: Any) -> Facts:
     """Start codebooks at clusters of what they have to describe, level by level.
 
     They are those of codebook heads (GenRet, section 3.3; DGI, section 4.6), or of an indexer that
-    has codebooks of its own. `setting` is `balanced`, `plain`, or a dictionary for
-    `constrained_kmeans` with `size_min` and `size_max` as multiples of N / K.
+    has codebooks of its own; codebook heads beside a residual quantizer start with it. `setting`
+    is `balanced`, `plain`, or a dictionary for `constrained_kmeans` with `size_min` and `size_max`
+    as multiples of N / K.
     """
     owner = shop.model.indexer
     if not hasattr(owner, "codebooks"):
@@ -85,6 +87,8 @@ def start_codebooks(shop: Workshop, setting: Any) -> Facts:
                 points, size, seed=seed, size_min=int(low), size_max=int(np.ceil(high))
             )
         owner.start(level, torch.from_numpy(found.centroids))
+        if isinstance(owner, ResidualIndexer) and isinstance(shop.model.heads, CodebookHeads):
+            shop.model.heads.start(level, torch.from_numpy(found.centroids))
         codes[:, level] = torch.from_numpy(found.labels.astype(np.int64))
         shop.state.start_codes[:, level] = codes[:, level]
     return {"codebook": str(setting)}

@@ -380,6 +380,7 @@ def test_similarities_pair_by_pair(kind):
         ({"decoder_inputs": "codebooks"}, "need head_type='codebook'"),
         ({"decoder_inputs": "both"}, "decoder_inputs must be"),
         ({"indexer_similarity": "dot"}, "indexer_similarity must be"),
+        ({"indexer": "rq", "indexer_scale": 0.0}, "needs indexer_scale above 0, found 0.0"),
         ({"ranking": "cosine"}, "ranking must be sum or lexicographic, found 'cosine'"),
     ],
 )
