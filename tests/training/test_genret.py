@@ -237,6 +237,15 @@ def test_the_straight_through_gradient():
     assert model.d[0].grad is None and model.q[1].grad is None
 
 
+def test_directions_do_not_grow():
+    """With cosine heads the straight-through gradient turns d_T and never lengthens it."""
+    model = Points("cosine")
+    objective(reassignment="none")(model, batch_of())["reconstruction"].backward()
+    gradient, d = model.d[1].grad, model.d[1].detach()
+    assert gradient.abs().sum() > 0
+    assert float((gradient * d).sum(-1).abs().max()) < 1e-5
+
+
 def test_codes_are_constants():
     """The cross-entropies move points and codebook, not through the choice of the code."""
     model = Points()

@@ -15,7 +15,7 @@ from torch.nn import Parameter, functional
 from hf_genret.errors import ConfigError
 from hf_genret.indexing.sinkhorn import centred, sinkhorn
 from hf_genret.modeling import GenRetModel
-from hf_genret.modeling.heads_genret import CodebookHeads, similarity
+from hf_genret.modeling.heads_genret import CodebookHeads
 from hf_genret.training.objectives.base import Objective, codes_of, same_pairs
 
 REASSIGNMENTS = ("sinkhorn", "none")
@@ -127,15 +127,15 @@ class GenRetObjective(Objective):
         batch: dict[str, Any],
     ) -> dict[str, Tensor]:
         """The terms of step T; `queries` and `items` are q_1..q_T and d_1..d_T, [B, D] each."""
-        options, step = self.options, prefix.shape[1]  # from 0
-        q, d = queries[step], items[step]
-        z = d if codes is None else quantized(d, heads.centres[step][codes])
+        options, rows, step = self.options, batch["rows"], prefix.shape[1]  # from 0
+        q, d = compared(heads, queries[step]), compared(heads, items[step])
+        z = d if codes is None else quantized(d, compared(heads, heads.centres[step][codes]))
         others = ~torch.eye(len(d), dtype=torch.bool, device=d.device)
-        false = same_pairs(self.context, batch["queries"], batch["rows"]) & others
+        false = same_pairs(self.context, batch["queries"], rows) & others
         terms = {
             "reconstruction": options.reconstruction
-            * found_again(heads, z, d.detach(), self._elsewhere(prefix, batch["rows"]) & others),
-            "contrastive": options.contrastive * found_again(heads, q, d, false),
+            * found_again(heads.scale, z, d.detach(), self._elsewhere(prefix, rows) & others),
+            "contrastive": options.contrastive * found_again(heads.scale, q, d, false),
         }
         for name, points in (("commitment", items), ("query", queries)):
             weight = getattr(options, name)
@@ -186,16 +186,25 @@ class GenRetObjective(Objective):
         return spread[place]
 
 
+def compared(heads: CodebookHeads, vectors: Tensor) -> Tensor:
+    """What inner products are taken of, [B, D]: directions where the heads say `cosine`.
+
+    They come before the straight-through step: a gradient that passed a code's vector alone would
+    not see how long d_T is, and d_T would grow without end.
+    """
+    return functional.normalize(vectors, dim=-1) if heads.similarity == "cosine" else vectors
+
+
 def quantized(points: Tensor, vectors: Tensor) -> Tensor:
     """z_T = e + d_T - sg(d_T): the code's vector forward, gradients to it and to d_T (Eq. 8)."""
     return vectors + points - points.detach()
 
 
-def found_again(heads: CodebookHeads, points: Tensor, documents: Tensor, wrong: Tensor) -> Tensor:
+def found_again(scale: Tensor, points: Tensor, documents: Tensor, wrong: Tensor) -> Tensor:
     """-log softmax of each point's own document among the batch's (Eq. 6, and Eq. 10 for queries).
 
     Args:
-        heads: Their similarity and scale.
+        scale: Inverse temperature; the paper has none, its vectors being longer than one.
         points: [B, D], what is given.
         documents: [B, D], d_T; the one in the same row is to be found.
         wrong: [B, B] bool, documents that are no candidates; False on the diagonal.
@@ -203,7 +212,7 @@ def found_again(heads: CodebookHeads, points: Tensor, documents: Tensor, wrong: 
     Returns:
         Mean over B, nats; a document without candidates adds 0.
     """
-    logits = heads.scale * similarity(heads.similarity, points, documents)
+    logits = scale * points @ documents.T
     target = torch.arange(len(points), device=points.device)
     return functional.cross_entropy(logits.masked_fill(wrong, -torch.inf), target)
 
