@@ -199,8 +199,8 @@ def mine(shop: Workshop, setting: dict[str, int]) -> Facts:
             scores = model.ranker.similarity.queries(queries[first : first + 512]) @ items.T
             best = scores.topk(min(depth + skip + most, len(items)), dim=1).indices.cpu()
         for place, rows in enumerate(best):
-            wrong = [row for row in rows.tolist() if row not in relevant[first + place]][skip:]
-            wrong = wrong or rows.tolist()
+            wrong = [row for row in rows.tolist() if row not in relevant[first + place]]
+            wrong = wrong[skip:] or wrong or rows.tolist()
             found[first + place] = torch.tensor((wrong * depth)[:depth])
     shop.state.objective["hard"] = found
     return {"mined": depth}

@@ -117,7 +117,7 @@ def test_histories_start_from_a_checkpoint_too(tmp_path, sequence_folder):
         assert torch.equal(start.model.state_dict()[name], value), name
     shuffled = load_data(sequence_folder)
     shuffled.documents = shuffled.documents.take(range(199, -1, -1))
-    with pytest.raises(CheckpointError, match="another encoder.*the items"):
+    with pytest.raises(CheckpointError, match=r"another encoder.*the items"):
         build(load_recipe("fixed", wish, "sequential"), shuffled, seed=3)
 
 
