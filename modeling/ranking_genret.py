@@ -166,11 +166,8 @@ def rank_union(
         keep &= ~(exclude.to(row.device)[query] == row[:, None]).any(1)
     keep &= _first_of_each(query, row, model.config.num_documents)
     beam, query, row = beam[keep], query[keep], row[keep]
-    vectors = take_rows(model.vectors, row).to(queries.dtype)  # [E, D]
     path_score = beams.scores.flatten()[beam]
-    queries = model.ranker.similarity.queries(queries)
-    vectors = model.ranker.similarity.items(vectors)
-    similarity = (queries[query] * vectors).sum(-1).float()
+    similarity = _similarities(model, queries, query, row)
     pool = torch.bincount(query, minlength=batch)
     by_beam = model.config.ranking == "lexicographic"
     total = path_score if by_beam else similarity + model.config.beam_weight * path_score
@@ -202,6 +199,20 @@ def _best_first(score: Tensor, then: Tensor | None) -> Tensor:
     order = then.sort(dim=1, descending=True, stable=True).indices
     again = score.gather(1, order).sort(dim=1, descending=True, stable=True).indices
     return order.gather(1, again)
+
+
+def _similarities(model: GenRetModel, queries: Tensor, query: Tensor, row: Tensor) -> Tensor:
+    """Similarity of each candidate, a query number and a document row [E], to its query: [E].
+
+    Where candidates are most of the corpus, one product with all of it is the faster way.
+    """
+    kind, vectors = model.ranker.similarity, model.vectors
+    queries = kind.queries(queries)
+    if 4 * len(row) < len(queries) * len(vectors):
+        found = kind.items(take_rows(vectors, row).to(queries.dtype))  # [E, D]
+        return (queries[query] * found).sum(-1).float()
+    everything = kind.items(vectors.to(queries.device, queries.dtype))  # [N, D]
+    return (queries @ everything.T)[query, row].float()
 
 
 def take_rows(vectors: Tensor, row: Tensor) -> Tensor:

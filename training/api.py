@@ -254,8 +254,8 @@ def _last_stage_on_ids(recipe: Recipe) -> Stage | None:
 
 def _choose_beam_weight(start: Start, recipe: Recipe) -> None:
     """Dev chooses how much the beam's log-probability counts beside the ranker's score."""
-    if start.dev is None:
-        return
+    if start.dev is None or start.model.index.num_nodes[-1] == 1:
+        return  # nothing to choose by, or nothing to choose
     dev = start.dev
     results = {}
     for weight in recipe.search.beam_weights:
