@@ -103,6 +103,7 @@ class RunState:
         objective: What the stage's objective has to remember beside the weights.
     """
 
+        findings: What stage `stage` saw of a collapse so far.
     stage: int
     codes: Tensor
     start_codes: Tensor
@@ -112,6 +113,7 @@ class RunState:
     objective: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
+    findings: list[dict[str, Any]] = field(default_factory=list)
     def fresh(cls, documents: int, levels: int) -> RunState:
         """The state before the first stage."""
         return cls(0, torch.full((documents, levels), -1), torch.full((documents, levels), -1))
@@ -129,6 +131,7 @@ class RunState:
             "first": self.first,
         }
         atomic_write_text(folder / STATE_FILE, json.dumps(facts, indent=1) + "\n")
+            "findings": self.findings,
 
     @classmethod
     def load(cls, folder: str | Path) -> RunState:
@@ -157,6 +160,7 @@ class RunState:
             },
         )
 
+            list(facts["findings"]),
 
 def stages_from(settings: list[dict[str, Any]]) -> list[Stage]:
     """Stages from a recipe's list.

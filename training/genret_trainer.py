@@ -87,7 +87,6 @@ class GenRetTrainer(Trainer):
         self.best: KeepBest | None = None
         self._batches: PairBatches | None = None
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
-        self._findings: list[dict[str, Any]] = []
 
     # ---- the curriculum -------------------------------------------------------------------
 
@@ -142,6 +141,8 @@ class GenRetTrainer(Trainer):
             facts = self._perform(stage, stage.before)
             self.run.started = True
             if facts:
+            if "ids" in stage.before:
+                self._check_ids()
                 logger.info("Before stage %s: %s", stage.name, facts)
         self._check_codes(stage)
         context = Context(
@@ -160,10 +161,9 @@ class GenRetTrainer(Trainer):
             self.best.restore(self.model)
             facts |= {"best_step": self.best.step, self.best.metric: self.best.value}
         facts |= self._perform(stage, stage.after)
-        if stage.after and self.run.codes.min() >= 0:
-            for finding in check_ids(self.run.codes.numpy(), self.model.config.codebook_sizes):
-                self._warn(finding)
-        facts["warnings"], self._findings = self._findings, []
+        if stage.after:
+            self._check_ids()
+        facts["warnings"], self.run.findings = self.run.findings, []
         facts["history"] = [
             entry for entry in self.state.log_history if "train_runtime" not in entry
         ]
@@ -390,10 +390,26 @@ class GenRetTrainer(Trainer):
 
     def _warn(self, finding: Finding) -> None:
         """Say it once a stage, and keep it for the report."""
-        known = {(old["figure"], old["level"]) for old in self._findings}
+    def _check_ids(self) -> None:
+        """Look at ids that are whole, but not at levels that are uneven by design.
+
+        Such are words of titles and fillings of short ids, and numbers that tell ids apart.
+        """
+        codes, levels = self.run.codes, list(range(1, self.run.codes.shape[1] + 1))
+        if codes.min() < 0:
+            return
+        if self.data.given is not None:
+            levels = []
+        elif any("disambiguate" in {**stage.before, **stage.after} for stage in self.stages):
+            levels = levels[:-1]
+        sizes = self.model.config.codebook_sizes
+        for finding in check_ids(codes.numpy(), sizes, levels=levels):
+            self._warn(finding)
+
+        known = {(old["figure"], old["level"]) for old in self.run.findings}
         if (finding.figure, finding.level) not in known:
             logger.warning("%s: %s", self._title(), finding.message)
-            self._findings += as_dicts([finding])
+            self.run.findings += as_dicts([finding])
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """AdamW; parts with a rate of their own have a group of their own."""

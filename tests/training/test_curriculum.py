@@ -40,7 +40,7 @@ def test_stages_from_settings(stage_settings):
     ("change", "message"),
     [
         ({"epoch": 3}, "setting of stage 'encoder' 'epoch'; did you mean 'epochs'"),
-        ({"train": ["encodr"]}, "trains .*encodr.*known parts: encoder, adapter"),
+        ({"train": ["encodr"]}, r"trains .*encodr.*known parts: encoder, .*adapter"),
         ({"train": "encoder"}, "stages.encoder.train is 'encoder'; a list of names"),
         ({"epochs": 0}, "needs epochs > 0"),
         ({"batch_size": 0}, "batch_size >= 1"),
