@@ -247,8 +247,9 @@ class SequenceEncoder(nn.Module):
         blocked = blocked & ~torch.eye(width, dtype=torch.bool, device=items.device)
         heads = self.blocks.layers[0].self_attn.num_heads
         states = self.norm(self.blocks(hidden, mask=blocked.repeat_interleave(heads, dim=0)))
-        # The newest item stands last, so the last state has read the whole history.
-        return EncoderOutput(states, states[:, -1], mask.long())
+        # The newest item stands last, so the last state has read the whole history; a query
+        # without one gets nothing added.
+        return EncoderOutput(states, states[:, -1] * mask[:, -1:], mask.long())
 
 
 class UserEncoder(nn.Module):

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from .configuration_genret import GenRetConfig
 from .decoder_genret import DECODERS
-from .encoders_genret import EncoderOutput, ItemEncoder
+from .encoders_genret import EncoderOutput
 from .generation_genret import (
     TrieLogitsProcessor,
     check_arguments,
@@ -101,9 +101,10 @@ class GenRetModel(IndexedModel, GenerationMixin):
 
     def _history_vectors(self, rows: Tensor) -> Tensor:
         """Vectors of document rows [B, H] -> [B, H, D]."""
-        if isinstance(self.encoder.items, ItemEncoder):
-            return self.encoder.items.vectors(rows)
-        return take_rows(self.vectors, rows).to(self.dtype)
+        if self.encoder.history_of_documents:
+            return take_rows(self.vectors, rows).to(self.dtype)
+        vectors: Tensor = self.encoder.items.vectors(rows)
+        return vectors
 
     # ---- decoding -------------------------------------------------------------------------
 

@@ -47,6 +47,11 @@ class GenRetEncoder(nn.Module):
         """The encoder of documents or items: its own, or the query's."""
         return self.items if self.items is not None else self.query
 
+    @property
+    def history_of_documents(self) -> bool:
+        """Whether histories are of documents by their ranker vectors, not of catalogue items."""
+        return self.history is not None and not isinstance(self.items, ItemEncoder)
+
     def forward(
         self,
         input_ids: Tensor | None = None,

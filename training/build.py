@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_genret.checkpoints import load_documents, load_model, load_tokenizer, locate
@@ -67,6 +68,8 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
         recipe.model["codebook_sizes"] = known[1]
     train, dev = training_queries(recipe, data, seed)
     model, tokenizer = builders[recipe.task](recipe, data, train, seed)
+    if recipe.task == "text" and model.encoder.history is not None:
+        nn.init.zeros_(model.encoder.history.norm.weight)  # at first as if nothing had been read
     if recipe.start_from:
         take_over(model, tokenizer, data.documents, recipe.start_from)
     items = ItemSource(model, data.documents, tokenizer)
@@ -130,11 +133,29 @@ def training_queries(
 def _join(parts: list[Queries]) -> Queries:
     if len(parts) == 1:
         return parts[0]
+    none = np.empty(0, dtype=np.int64)
+    histories = [rows for part in parts for rows in part.histories or [none] * len(part)]
     return Queries(
         ids=[name for part in parts for name in part.ids],
         relevant=[gains for part in parts for gains in part.relevant],
         texts=[text for part in parts for text in part.texts or [""] * len(part)],
+        histories=histories if any(part.histories is not None for part in parts) else None,
     )
+
+
+def _beside_text(recipe: Recipe, train: Queries, dim: int) -> dict[str, Any] | None:
+    """Settings of what reads the histories of text queries; None where there are none."""
+    if train.histories is None or not recipe.queries.history:
+        return None
+    wish = recipe.items
+    return {
+        "type": "sequence",
+        "dim": dim,
+        "layers": wish.layers,
+        "heads": math.gcd(wish.heads, dim),
+        "max_length": wish.max_length,
+        "dropout": wish.dropout,
+    }
 
 
 def codebook_sizes(recipe: Recipe, documents: int) -> list[int]:
@@ -214,14 +235,14 @@ def _config(recipe: Recipe, documents: int, **encoders: Any) -> GenRetConfig:
 def _build_text(
     recipe: Recipe, data: RetrievalData, train: Queries, seed: int
 ) -> tuple[GenRetModel, PreTrainedTokenizerBase]:
-    del train
     if recipe.encoder == "bag":
-        return _build_bag(recipe, data, seed)
+        return _build_bag(recipe, data, train, seed)
     backbone = load_backbone(recipe.encoder, recipe.text)
     config = _config(
         recipe,
         len(data.documents),
         query_encoder=backbone.settings,
+        history_encoder=_beside_text(recipe, train, backbone.dim),
         vector_dim=backbone.dim,
         normalize=True,
         query_prompt=backbone.query_prompt,
@@ -234,14 +255,16 @@ def _build_text(
     if recipe.lora.r:
         add_lora(model, recipe.lora)
     elif recipe.text.freeze:
+        rest = [] if model.encoder.history is None else ["history"]
         for stage in recipe.stages:
-            stage.train = [part for part in stage.train if part != "encoder"]
+            parts = [rest if part == "encoder" else [part] for part in stage.train]
+            stage.train = [part for some in parts for part in some]
         recipe.stages = [stage for stage in recipe.stages if stage.train]
     return model, backbone.tokenizer
 
 
 def _build_bag(
-    recipe: Recipe, data: RetrievalData, seed: int
+    recipe: Recipe, data: RetrievalData, train: Queries, seed: int
 ) -> tuple[GenRetModel, PreTrainedTokenizerBase]:
     texts = data.documents.full_texts()
     tokenizer = train_tokenizer(texts, vocab_size=recipe.bag.vocab_size, seed=seed)
@@ -259,6 +282,7 @@ def _build_bag(
             "k1": start.k1,
             "b": start.b,
         },
+        history_encoder=_beside_text(recipe, train, start.embedding.shape[1]),
         vector_dim=start.embedding.shape[1],
         normalize=True,
         max_query_length=recipe.text.max_query_length,

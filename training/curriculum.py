@@ -27,7 +27,8 @@ class Stage:
     Attributes:
         name: Shown in logs and folder names.
         objective: Name in `hf_genret.training.objectives.OBJECTIVES`.
-        train: Parts that learn: `encoder`, `adapter`, `decoder`, `heads`, `indexer`, `ranker`.
+        train: Parts that learn: `encoder`, `history` (of the encoder only what reads histories),
+            `adapter`, `decoder`, `heads`, `indexer`, `ranker`.
         epochs: Passes over the training pairs (a fraction is fine).
         max_steps: Upper limit of optimizer steps; 0 for none.
         batch_size: Pairs a step and process.
@@ -81,6 +82,7 @@ class Stage:
 
 PARTS: dict[str, tuple[str, ...]] = {
     "encoder": ("encoder.query.", "encoder.items.", "encoder.history."),
+    "history": ("encoder.history.",),
     "adapter": ("encoder.query_adapter.", "encoder.item_adapter."),
     "decoder": ("decoder.",),
     "heads": ("heads.",),
@@ -101,9 +103,9 @@ class RunState:
         log: One dictionary a finished stage.
         first: What dev said before the first step of stage `stage`.
         objective: What the stage's objective has to remember beside the weights.
+        findings: What stage `stage` saw of a collapse so far.
     """
 
-        findings: What stage `stage` saw of a collapse so far.
     stage: int
     codes: Tensor
     start_codes: Tensor
@@ -111,9 +113,9 @@ class RunState:
     log: list[dict[str, Any]] = field(default_factory=list)
     first: dict[str, float] = field(default_factory=dict)
     objective: dict[str, Tensor] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    findings: list[dict[str, Any]] = field(default_factory=list)
     def fresh(cls, documents: int, levels: int) -> RunState:
         """The state before the first stage."""
         return cls(0, torch.full((documents, levels), -1), torch.full((documents, levels), -1))
@@ -129,9 +131,9 @@ class RunState:
             "started": self.started,
             "log": self.log,
             "first": self.first,
+            "findings": self.findings,
         }
         atomic_write_text(folder / STATE_FILE, json.dumps(facts, indent=1) + "\n")
-            "findings": self.findings,
 
     @classmethod
     def load(cls, folder: str | Path) -> RunState:
@@ -158,9 +160,9 @@ class RunState:
                 for name, value in tensors.items()
                 if name.startswith(_OBJECTIVE)
             },
+            list(facts["findings"]),
         )
 
-            list(facts["findings"]),
 
 def stages_from(settings: list[dict[str, Any]]) -> list[Stage]:
     """Stages from a recipe's list.

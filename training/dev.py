@@ -33,7 +33,7 @@ def dev_metrics(
     rows: list[np.ndarray] = []
     pools: list[np.ndarray] = []
     relevant: list[dict[int, float]] = []
-    if search:
+    if search or model.encoder.history_of_documents:
         model.set_vectors(vectors)
     for numbers, encoded in encode(model, data.dev, batch_size=128):
         relevant += [data.dev.queries.relevant[i] for i in numbers]

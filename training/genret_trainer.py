@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from hf_genret.encoding import ItemSource, QuerySource
+from hf_genret.encoding import ItemSource, QuerySource, pooled_vectors
 from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.evaluation.health import Finding, as_dicts, check_ids, check_use
 from hf_genret.kept_vectors import kept_vectors
@@ -137,12 +137,14 @@ class GenRetTrainer(Trainer):
         )
         freeze(self.model, stage.train)
         self._keep_frozen_vectors(stage)
+        if self.model.encoder.history_of_documents:  # queries read the documents' vectors
+            self.model.set_vectors(pooled_vectors(self.model, self.data.items))
         if not self.run.started:
             facts = self._perform(stage, stage.before)
-            self.run.started = True
-            if facts:
             if "ids" in stage.before:
                 self._check_ids()
+            self.run.started = True
+            if facts:
                 logger.info("Before stage %s: %s", stage.name, facts)
         self._check_codes(stage)
         context = Context(
@@ -388,8 +390,6 @@ class GenRetTrainer(Trainer):
                 self._warn(finding)
         return {f"used_{level}": float((n > 0).float().mean()) for level, n in use.items()}
 
-    def _warn(self, finding: Finding) -> None:
-        """Say it once a stage, and keep it for the report."""
     def _check_ids(self) -> None:
         """Look at ids that are whole, but not at levels that are uneven by design.
 
@@ -406,6 +406,8 @@ class GenRetTrainer(Trainer):
         for finding in check_ids(codes.numpy(), sizes, levels=levels):
             self._warn(finding)
 
+    def _warn(self, finding: Finding) -> None:
+        """Say it once a stage, and keep it for the report."""
         known = {(old["figure"], old["level"]) for old in self.run.findings}
         if (finding.figure, finding.level) not in known:
             logger.warning("%s: %s", self._title(), finding.message)

@@ -99,6 +99,7 @@ class QuerySettings:
         repeat_train: How often each of them appears.
         pseudo: Queries made from each document; 0 for none.
         kinds: Which kinds are made.
+        history: Whether histories that stand beside query texts are read.
         dev_share: Share of the documents whose pseudo-queries stand in for a dev split.
         dev_limit: Dev queries that an evaluation during training searches at most.
     """
@@ -107,6 +108,7 @@ class QuerySettings:
     repeat_train: int = 1
     pseudo: int = 4
     kinds: list[str] = field(default_factory=lambda: ["title", "sentence", "span", "keywords"])
+    history: bool = True
     dev_share: float = 0.05
     dev_limit: int = 1000
 
