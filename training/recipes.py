@@ -337,8 +337,13 @@ def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def _top_keys() -> list[str]:
+    return [*_own_keys(), *_SHARED]
+
+
+def _own_keys() -> list[str]:
+    """What a whole recipe holds: shared stages stand in its list of stages by then."""
     own = [item.name for item in dataclasses.fields(Recipe)]
-    return [name for name in (*own, *_SHARED) if name not in ("name", "settings")]
+    return [name for name in own if name not in ("name", "settings")]
 
 
 def _build(name: str, tree: dict[str, Any]) -> Recipe:
@@ -346,7 +351,7 @@ def _build(name: str, tree: dict[str, Any]) -> Recipe:
     rest = copy.deepcopy(tree)
     shared = rest.pop("shared_stages", [])
     for key in rest:
-        known(key, _top_keys(), "setting")
+        known(key, _own_keys(), "setting")
     for key, section in _SECTIONS.items():
         values = rest.pop(key, {}) or {}
         names = [item.name for item in dataclasses.fields(section)]

@@ -183,3 +183,157 @@ def test_a_file_that_is_not_there(tmp_path):
     """A path without a file is an unknown recipe."""
     with pytest.raises(ConfigError, match="Unknown recipe"):
         load_recipe(str(tmp_path / "none.yaml"))
+
+
+# ---- layers -------------------------------------------------------------------------------
+
+
+def names_of(*args, **kwargs) -> list[str]:
+    return [stage.name for stage in load_recipe(*args, **kwargs).stages]
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "last"),
+    [
+        ("text", "encoder", ["final", "ranker"]),
+        ("sequential", "ranker", ["final"]),
+        ("general", "ranker", ["final"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["uri", "fixed"])
+def test_first_and_last_stages_are_the_task_s(name, task, first, last):
+    """`start` and `finish` in a recipe stand for what all methods share on a kind of data."""
+    names = names_of(name, task=task)
+    assert names[0] == first and names[-len(last) :] == last
+
+
+def test_the_task_says_what_recipes_leave_out():
+    """Encoder, sizes and search differ by kind of data; a recipe's own settings do not."""
+    text, items = (load_recipe("uri", task=task) for task in ("text", "sequential"))
+    assert (text.task, text.encoder, text.model["query_adapter"]) == ("text", "bag", True)
+    assert (items.task, items.encoder, items.model["normalize"]) == ("sequential", "items", False)
+    assert load_recipe("uri").task == "text"
+
+
+def test_a_recipe_lies_over_its_task():
+    """Sections are merged key by key, the recipe's value winning."""
+    recipe = load_recipe("genret")
+    assert recipe.model["head_type"] == "codebook" != load_recipe("uri").model["head_type"]
+    assert recipe.model["decoder_dim"] == load_recipe("uri").model["decoder_dim"]
+
+
+def test_a_recipe_changes_itself_for_a_task():
+    """`tasks` are overrides for one kind of data."""
+    text, items = (
+        {s.name: s for s in load_recipe("uri", task=task).stages} for task in ("text", "general")
+    )
+    assert text["level-1"].max_steps > 0 == items["level-1"].max_steps
+    assert text["em"].after["reassign"] != items["em"].after["reassign"] == "exact"
+
+
+def test_a_setting_chooses_the_task():
+    """`task` as an override goes before what the data are; a recipe that fixes one keeps it."""
+    assert names_of("uri", ["task=sequential"], task="text")[0] == "ranker"
+    assert load_recipe("quickstart", task="sequential").task == "text"
+    with pytest.raises(ConfigError, match="Unknown task 'txt'"):
+        load_recipe("uri", task="txt")
+
+
+def test_a_variant_is_a_set_of_overrides():
+    """Its changes and nothing else; the name tells."""
+    plain, cosine = load_recipe("dense"), load_recipe("dense:cosine")
+    assert (plain.name, cosine.name) == ("dense", "dense:cosine")
+    assert cosine.model == plain.model | {"ranker_similarity": "cosine"}
+    assert cosine.stages == plain.stages
+
+
+def test_an_override_goes_before_a_variant():
+    """What a person says last counts."""
+    recipe = load_recipe("dense:cosine", ["model.ranker_similarity=bilinear"])
+    assert recipe.model["ranker_similarity"] == "bilinear"
+
+
+def test_a_variant_that_does_not_exist():
+    """The nearest one is named, also for a recipe without any."""
+    with pytest.raises(ConfigError, match=r"Unknown variant of .*'cosin'; did you mean 'cosine'"):
+        load_recipe("dense:cosin")
+    with pytest.raises(ConfigError, match="Unknown recipe 'dens'"):
+        load_recipe("dens:cosine")
+
+
+def test_variants_are_listed():
+    """In the order of the file."""
+    assert variants("dense") == ["hard", "cosine", "bilinear", "low_rank"]
+    assert variants("quickstart") == variants("uri")  # its base's
+
+
+def test_a_skipped_stage_waits_to_be_asked_for():
+    """Left out until somebody sets `skip` to false; it can be changed all the same."""
+    assert names_of("dense") == ["encoder"]
+    assert names_of("dense", ["stages.hard.epochs=5"]) == ["encoder"]
+    assert names_of("dense", ["stages.hard.skip=false"]) == ["encoder", "hard"]
+    assert names_of("uri", ["stages.em.skip=true"]) == [n for n in names_of("uri") if n != "em"]
+
+
+def test_a_stage_for_some_ids_alone():
+    """`em` refines its own ids; others leave the stage out."""
+    assert "em" in names_of("fixed", ["ids=em"]) and "em" not in names_of("fixed", ["ids=rq"])
+
+
+@pytest.mark.parametrize("ids", ["rq", "title", "title:4", "atomic", "file:x.tsv"])
+def test_given_ids_stand_for_the_recipe_s(ids):
+    """`before: {ids: given}` is whatever `ids` says."""
+    recipe = load_recipe("fixed", [f"ids={ids}"])
+    assert recipe.ids == ids
+    assert [stage.before for stage in recipe.stages if stage.before] == [{"ids": ids}]
+
+
+def test_the_settings_are_the_whole_tree():
+    """Every stage in full, overrides and the variant made: what a run can be told apart by."""
+    tree = load_recipe("fixed:title", ["levels=3"]).settings
+    assert all(isinstance(stage, dict) and "objective" in stage for stage in tree["stages"])
+    assert tree["ids"] == "title" and tree["levels"] == 3 and tree["model"]["share_levels"]
+    assert tree["shared_stages"] == ["encoder"]
+    assert not {"tasks", "variants", "start", "finish", "changes"} & set(tree)
+
+
+def test_variants_leave_the_recipe_as_it_was():
+    """Loading one changes nothing of the next, shared lists included."""
+    before = load_recipe("uri").settings
+    load_recipe("uri:no_em"), load_recipe("uri:renamed", ["stages.0.options.shared=9"])
+    assert load_recipe("uri").settings == before
+
+
+def test_layers_in_a_file_of_one_s_own(tmp_path):
+    """Tasks and variants by name, also beside those of a base."""
+    tree = {
+        "description": "Mine.",
+        "base": "dense",
+        "tasks": {"sequential": {"levels": 5}},
+        "variants": {"wide": {"bag.dim": 99}},
+    }
+    path = write(tmp_path / "mine.yaml", tree)
+    assert load_recipe(path).levels != 5 == load_recipe(path, task="sequential").levels
+    assert load_recipe(f"{path}:wide").bag.dim == 99 != load_recipe(path).bag.dim
+    assert load_recipe(f"{path}:cosine").model["ranker_similarity"] == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("stages.ids.before.codebook=even", "codebook in stage 'ids' 'even'; known: bal"),
+        ("stages.ids.before.codebook={size_min: 1}", "codebook in stage 'ids' lacks size_max"),
+        ("stages.ids.before.mine={skip: 1}", "mine in stage 'ids' lacks depth"),
+        ("stages.ids.after.rename=parent", "rename in stage 'ids' 'parent'; did you mean"),
+        ("stages.ids.rates={head: 2}", "Stage 'ids' trains .'head'.; known parts"),
+        ("new_documents.shar=0.1", "setting of new_documents 'shar'; did you mean 'share'"),
+        ("new_documents.share=some", "new_documents.share is 'some'; a number was expected"),
+        ("start=[]", "Unknown setting 'start'"),
+        ("finish.final.epochs=3", "Unknown setting 'finish'"),
+    ],
+)
+def test_mistakes_in_layers_are_one_sentence(setting, message):
+    """Actions, rates and new documents are checked before anything is loaded."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_recipe("fixed", [setting])
+    assert "\n" not in str(caught.value)
