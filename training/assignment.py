@@ -62,11 +62,12 @@ def reassign(shop: Workshop, setting: Any) -> Facts:
     `method` and `levels` (from 1; all but the first by default).
     """
     options = setting if isinstance(setting, dict) else {"method": setting}
-    levels = options.get("levels") or list(range(2, len(shop.sizes) + 1))
-    if levels != list(range(levels[0], len(shop.sizes) + 1)):
+    depth = len(shop.sizes)
+    levels = options.get("levels") or list(range(min(2, depth), depth + 1))
+    if levels != list(range(levels[0], depth + 1)):
         raise ConfigError(
             f"reassign: levels is {levels}; ids below a level that moves move with it, so all "
-            f"levels down to {len(shop.sizes)} were expected."
+            f"levels down to {depth} were expected."
         )
     before = shop.state.codes.clone()
     facts: Facts = {}

@@ -181,6 +181,30 @@ def test_few_displaced_items_are_not(shop):
     assert not shop.findings
 
 
+def test_all_levels_one_after_another(shop):
+    """At level 0: capacity inside each parent of the codes just given, figures of every level."""
+    shop.stage = stage(0)
+    facts = perform(shop, {"assign": "exact"})
+    codes = shop.state.codes.clone()
+    assert counts(codes[:, 0], 4) == [15] * 4
+    assert counts(codes[:, 0] * 3 + codes[:, 1], 12) == [5] * 12
+    assert {"displaced_1", "displaced_2", "ape_1", "ape_2"} <= set(facts) and "level" not in facts
+    for level in (1, 2):
+        shop.stage = stage(level)
+        perform(shop, {"assign": "exact"})
+    assert torch.equal(shop.state.codes, codes)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_most_probable_code_whatever_the_loads(shop, level):
+    """`argmax` knows no capacity."""
+    perform(shop, {"ids": "random"})
+    shop.stage = stage(level + 1)
+    wanted = item_log_probs(shop, level).argmax(1)
+    facts = perform(shop, {"assign": "argmax"})
+    assert shop.state.codes[:, level].tolist() == wanted.tolist() and facts["displaced"] == 0
+
+
 # ---- EM -----------------------------------------------------------------------------------
 
 
@@ -257,3 +281,211 @@ def test_unknown_actions(shop):
         perform(shop, {"asign": "greedy"})
     with pytest.raises(ConfigError, match="ids: 'means' is unknown; known: kmeans, em, random, rq"):
         perform(shop, {"ids": "means"})
+
+
+# ---- codebooks ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop_with(tiny, model_on, pairs_of):
+    """A workshop at all levels of an untrained model with other settings."""
+
+    def make(level: int = 0, **settings: Any) -> Workshop:
+        model, tokenizer = model_on(tiny, **settings)
+        state = RunState.fresh(60, model.config.num_levels)
+        return Workshop(model, pairs_of(tiny, model, tokenizer), state, stage(level), seed=0)
+
+    return make
+
+
+def means(points: np.ndarray, codes: torch.Tensor, size: int) -> np.ndarray:
+    labels = codes.numpy()
+    return np.stack([points[labels == code].mean(0) for code in range(size)])
+
+
+def test_codebook_heads_start_at_clusters_of_their_points(shop_with):
+    """Level 1 of the vectors, level 2 of what level 1 leaves over; the labels are kept."""
+    shop = shop_with(head_type="codebook")
+    perform(shop, {"codebook": "balanced"})
+    start, heads = shop.state.start_codes, shop.model.heads
+    first, second = (centres.detach().numpy() for centres in heads.centres)
+    assert np.allclose(first, means(shop.vectors, start[:, 0], 4), atol=1e-5)
+    left = shop.vectors - first[start[:, 0]]
+    assert np.allclose(second, means(left, start[:, 1], 3), atol=1e-5)
+    assert counts(start[:, 0], 4) == [15] * 4 and counts(start[:, 1], 3) == [20] * 3
+    assert (shop.state.codes == -1).all()
+
+
+def test_one_level_s_codebook(shop_with):
+    """The stage's level alone, below the codes that were assigned before."""
+    shop = shop_with(2, head_type="codebook")
+    with torch.no_grad():
+        shop.model.heads.centres[0].normal_()
+    before = shop.model.heads.centres[0].detach().clone()
+    shop.state.codes[:, 0] = torch.arange(60) % 4
+    perform(shop, {"codebook": "plain"})
+    start = shop.state.start_codes
+    assert (start[:, 0] == -1).all() and torch.equal(shop.model.heads.centres[0], before)
+    left = shop.vectors - before[shop.state.codes[:, 0]].numpy()
+    found = shop.model.heads.centres[1].detach().numpy()
+    nearest = ((left[:, None] - found) ** 2).sum(-1).argmin(1)
+    assert start[:, 1].tolist() == nearest.tolist()  # Lloyd's end: each the nearest centre
+
+
+def test_an_untrained_quantizer_repeats_its_codebooks(shop_with):
+    """Plain k-means, then the most probable code of every level by distance: the clusters."""
+    shop = shop_with(indexer="rq", indexer_similarity="distance")
+    perform(shop, {"codebook": "plain"})
+    facts = perform(shop, {"assign": "argmax"})
+    assert torch.equal(shop.state.codes, shop.state.start_codes)
+    assert facts["changed_from_start_1"] == facts["changed_from_start_2"] == 0
+
+
+def test_a_codebook_between_bounds(shop_with):
+    """Sizes as multiples of the even one, 15: between 12 and 18 here."""
+    shop = shop_with(1, head_type="codebook")
+    setting = {"method": "constrained", "size_min": 0.8, "size_max": 1.2}
+    perform(shop, {"codebook": setting})
+    loads = counts(shop.state.start_codes[:, 0], 4)
+    assert min(loads) >= 12 and max(loads) <= 18 and sum(loads) == 60
+
+
+@pytest.mark.parametrize("indexer", ["rq", "pq"])
+def test_an_indexer_s_own_codebooks(shop_with, indexer):
+    """A residual quantizer describes what is left, a product quantizer its part of the vector."""
+    shop = shop_with(indexer=indexer)
+    perform(shop, {"codebook": "balanced"})
+    start = shop.state.start_codes
+    first, second = (book.detach().numpy() for book in shop.model.indexer.codebooks)
+    one, two = shop.vectors, shop.vectors - first[start[:, 0]] if indexer == "rq" else None
+    if indexer == "pq":
+        one, two = shop.vectors[:, :8], shop.vectors[:, 8:]
+    assert np.allclose(first, means(one, start[:, 0], 4), atol=1e-5)
+    assert np.allclose(second, means(two, start[:, 1], 3), atol=1e-5)
+
+
+def test_a_tied_quantizer_starts_the_heads(shop_with):
+    """DGI: one Parameter for both."""
+    shop = shop_with(head_type="codebook", indexer="tied", indexer_scale=0)
+    perform(shop, {"codebook": "balanced"})
+    first = shop.model.heads.centres[0].detach().numpy()
+    assert np.allclose(first, means(shop.vectors, shop.state.start_codes[:, 0], 4), atol=1e-5)
+
+
+def test_a_model_without_codebooks(shop):
+    """One sentence."""
+    with pytest.raises(ConfigError, match="codebook: the model has no codebooks"):
+        perform(shop, {"codebook": "balanced"})
+
+
+# ---- names --------------------------------------------------------------------------------
+
+
+def buckets(codes: torch.Tensor) -> set[frozenset[int]]:
+    found: dict[tuple[int, ...], set[int]] = {}
+    for row, code in enumerate(map(tuple, codes.tolist())):
+        found.setdefault(code, set()).add(row)
+    return {frozenset(rows) for rows in found.values()}
+
+
+def changes(before: torch.Tensor, after: torch.Tensor) -> list[dict[int, int]]:
+    """Old name -> new name of the last level, by first code."""
+    out = []
+    for parent in range(4):
+        rows = before[:, 0] == parent
+        pairs = set(zip(before[rows, 1].tolist(), after[rows, 1].tolist(), strict=True))
+        assert len({old for old, _ in pairs}) == len({new for _, new in pairs}) == len(pairs)
+        out.append(dict(pairs))
+    return out
+
+
+@pytest.mark.parametrize("way", ["uniform", "by_parent"])
+def test_renamed_buckets_stay_what_they_were(shop, way):
+    """The same documents together, the first codes as before; the index knows the new names."""
+    perform(shop, {"ids": "kmeans"})
+    before = shop.state.codes.clone()
+    perform(shop, {"rename": way})
+    after = shop.state.codes
+    assert buckets(after) == buckets(before) and torch.equal(after[:, 0], before[:, 0])
+    paths = shop.model.index.paths[shop.model.index.rows.argsort()]
+    assert torch.equal(paths.long(), after) and not torch.equal(after, before)
+
+
+def test_names_change_alike_for_all_parents(shop):
+    """`uniform`, the paper's first variant: one permutation."""
+    perform(shop, {"ids": "kmeans"})
+    before = shop.state.codes.clone()
+    perform(shop, {"rename": "uniform"})
+    first, *others = changes(before, shop.state.codes)
+    assert all(other == first for other in others)
+
+
+def test_names_change_in_a_way_of_each_parent(shop):
+    """`by_parent`, the second: parents have permutations of their own."""
+    perform(shop, {"ids": "kmeans"})
+    before = shop.state.codes.clone()
+    perform(shop, {"rename": "by_parent"})
+    assert len({tuple(sorted(names.items())) for names in changes(before, shop.state.codes)}) > 1
+
+
+def test_cluster_heads_move_with_the_names(shop):
+    """Centres of the last level stand where their buckets are."""
+    perform(shop, {"ids": "kmeans"})
+    perform(shop, {"rename": "by_parent"})
+    wanted = node_centroids(shop.vectors, shop.state.codes.numpy(), [4, 3], 1, normalize=True)
+    assert np.allclose(shop.model.heads.centres[1].detach().numpy(), wanted, atol=1e-6)
+
+
+# ---- numbers inside a bucket --------------------------------------------------------------
+
+
+def test_a_running_number_tells_documents_of_a_bucket_apart(shop_with):
+    """In the order of the corpus, from 0 in every bucket; ids are unique."""
+    shop = shop_with(codebook_sizes=[4, 3, 10])
+    shop.state.codes[:, 0], shop.state.codes[:, 1] = torch.arange(60) % 4, torch.arange(60) % 3
+    facts = perform(shop, {"disambiguate": True})
+    seen: dict[tuple[int, int], int] = {}
+    for first, second, number in shop.state.codes.tolist():
+        assert number == seen.get((first, second), 0)
+        seen[first, second] = number + 1
+    assert len(set(map(tuple, shop.state.codes.tolist()))) == 60
+    assert facts["largest_bucket"] == max(seen.values()) == 5 and len(shop.model.index) == 60
+
+
+def test_numbers_begin_again_where_the_level_ends(shop_with):
+    """Modulo the level's size: more documents than numbers share ids evenly."""
+    shop = shop_with(codebook_sizes=[2, 4])
+    shop.state.codes[:, 0] = (torch.arange(60) >= 10).long()
+    facts = perform(shop, {"disambiguate": True})
+    assert facts["largest_bucket"] == 50
+    for parent, size in ((0, 10), (1, 50)):
+        mine = shop.state.codes[shop.state.codes[:, 0] == parent, 1]
+        assert mine.tolist() == [number % 4 for number in range(size)]
+
+
+# ---- what actions share -------------------------------------------------------------------
+
+
+def test_given_ids_are_the_index_and_the_start(shop):
+    """Heads at the ids' clusters at every level."""
+    perform(shop, {"ids": "rq"})
+    codes = shop.state.codes.numpy()
+    for level in (0, 1):
+        wanted = node_centroids(shop.vectors, codes, [4, 3], level, normalize=True)
+        used = np.unique(codes[:, 0] if level == 0 else codes[:, 0] * 3 + codes[:, 1])
+        found = shop.model.heads.centres[level].detach().numpy()
+        assert np.allclose(found[used], wanted[used], atol=1e-6)
+
+
+def test_actions_are_done_in_order(shop):
+    """Each sees what the one before did; their facts are gathered."""
+    facts = perform(shop, {"ids": "kmeans", "reassign": "exact", "rename": "uniform"})
+    assert facts["ids"] == "kmeans" and facts["renamed"] == "uniform" and "leaves_changed" in facts
+
+
+def test_reassignment_of_a_single_level(shop_with):
+    """Ids of one level have no level but the first to move."""
+    shop = shop_with(codebook_sizes=[12])
+    perform(shop, {"ids": "random"})
+    facts = perform(shop, {"reassign": "exact"})
+    assert counts(shop.state.codes[:, 0], 12) == [5] * 12 and "displaced_1" in facts

@@ -14,6 +14,7 @@ from hf_genret.errors import ConfigError
 from hf_genret.modeling import EncoderOutput
 from hf_genret.training.objectives import (
     OBJECTIVES,
+    Clock,
     Context,
     CrossEntropyObjective,
     RankerObjective,
@@ -387,3 +388,99 @@ def test_siblings_of_larger_parents_are_drawn_evenly():
 def test_objectives_have_names():
     """The names of recipes."""
     assert set(OBJECTIVES) >= {"ranker", "uri", "cross_entropy"}
+
+
+# ---- what all objectives share ------------------------------------------------------------
+
+
+def test_the_clock_goes_from_0_to_1():
+    """Never beyond, and not by zero where a stage has no step."""
+    assert [Clock(step, 4).progress for step in (0, 1, 4, 9)] == [0.0, 0.25, 1.0, 1.0]
+    assert Clock(0, 0).progress == 0.0 and Clock(3, 0).progress == 1.0
+
+
+def test_the_clock_is_set_before_every_step(trainer_at, tmp_path, monkeypatch):
+    """Steps done, steps in all, epochs with their fraction."""
+    stage = {"name": "s", "objective": "ranker", "train": ["adapter"], "batch_size": 16}
+    seen: list[Clock] = []
+    real = RankerObjective.__call__
+
+    def note(self, model, batch):
+        seen.append(self.clock)
+        return real(self, model, batch)
+
+    monkeypatch.setattr(RankerObjective, "__call__", note)
+    trainer_at(tmp_path, [{**stage, "epochs": 2}]).train()
+    assert [clock.step for clock in seen] == [0, 1, 2, 3, 4, 5]
+    assert {clock.total for clock in seen} == {6}
+    assert [clock.epoch for clock in seen] == pytest.approx([n / 3 for n in range(6)])
+
+
+def test_use_is_counted_until_the_log():
+    """How often each code was the most probable one, over batches, level by level."""
+    objective = CrossEntropyObjective(context(0), {})
+    objective.count(1, torch.tensor([0, 0, 2]))
+    objective.count(1, torch.tensor([2, 2, 2]))
+    objective.count(2, torch.tensor([3]))
+    assert {level: n.tolist() for level, n in objective.use.items()} == {
+        1: [2, 0, 4],
+        2: [0, 0, 0, 1],
+    }
+
+
+def test_figures_are_means_since_the_last_log():
+    """Noted without gradient; asked once they are gone."""
+    objective = CrossEntropyObjective(context(0), {})
+    value = torch.tensor(2.0, requires_grad=True)
+    objective.note("distance", value)
+    objective.note("distance", torch.tensor(5.0, dtype=torch.float64))
+    objective.note("share", torch.tensor(True))
+    assert objective.figures() == {"distance": 3.5, "share": 1.0}
+    assert objective.figures() == {} and value.grad is None
+
+
+def test_figures_and_use_are_logged(trainer_at, tmp_path, monkeypatch):
+    """Beside the loss terms, as means and shares since the last log, two steps ago."""
+    real = CrossEntropyObjective.__call__
+
+    def note(self, model, batch):
+        self.note("clock", torch.tensor(float(self.clock.step)))
+        self.count(2, batch["rows"] % 2)
+        return real(self, model, batch)
+
+    monkeypatch.setattr(CrossEntropyObjective, "__call__", note)
+    stage = {"name": "s", "objective": "cross_entropy", "train": ["heads"], "batch_size": 16}
+    trainer = trainer_at(tmp_path, [{**stage, "epochs": 7, "before": {"ids": "random"}}])
+    trainer.train()
+    logs = [entry for entry in trainer.run.log[0]["history"] if "loss" in entry]
+    assert len(logs) == 10
+    assert [entry["clock"] for entry in logs] == [entry["step"] - 1.5 for entry in logs]
+    assert all(entry["used_2"] == pytest.approx(2 / 3) for entry in logs)
+
+
+def test_nothing_is_sampled_grouped_or_kept_by_default():
+    """Objectives that need no more say nothing."""
+    objective = CrossEntropyObjective(context(0), {})
+    rows, rng = np.arange(3), np.random.default_rng(0)
+    assert objective.sample_for(rows, rows, rng) == objective.sample(rows, rng) == {}
+    assert objective.groups() is None and objective.state() == {}
+    objective.restore({"anything": torch.zeros(1)})  # is for others
+
+
+def test_what_is_sampled_may_depend_on_rows_alone():
+    """`sample_for` hands the rows on to `sample`."""
+    objective = UriObjective(context(), {})
+    rows = np.arange(6)
+    first, second = (np.random.default_rng(4) for _ in range(2))
+    found = objective.sample_for(rows[::-1], rows, first)
+    assert {k: v.tolist() for k, v in found.items()} == {
+        k: v.tolist() for k, v in objective.sample(rows, second).items()
+    }
+
+
+def test_all_objectives_refuse_what_they_do_not_know():
+    """One sentence with what they do."""
+    for name, objective in OBJECTIVES.items():
+        with pytest.raises(ConfigError, match="knows no setting nonsense; known: ") as caught:
+            objective(context(), {"nonsense": 1})
+        assert "\n" not in str(caught.value), name
