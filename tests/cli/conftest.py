@@ -28,6 +28,8 @@ REPORT = {
     ],
 }
 
+COMPARISON = {"systems": {"uri": {}}, "failed": []}
+
 
 class FakeRetriever:
     """Notes each call and answers with one hit."""
@@ -61,8 +63,12 @@ def calls(monkeypatch):
     retriever = FakeRetriever(seen)
     cls = SimpleNamespace(from_pretrained=note("from_pretrained", retriever))
     api = {name: note(name, REPORT) for name in ("quickstart", "train", "evaluate_checkpoint")}
+    comparison = SimpleNamespace(
+        compare=note("compare", COMPARISON), quality_table=lambda report: "the first table"
+    )
     recipes = {"uri": "URI, layer by layer", "uri-sequential": "URI on histories"}
-    fake(monkeypatch, "hf_genret.training", api=SimpleNamespace(**api), __path__=[])
+    parts = {"api": SimpleNamespace(**api), "compare": comparison}
+    fake(monkeypatch, "hf_genret.training", **parts, __path__=[])
     fake(monkeypatch, "hf_genret.training.api", **api)
     fake(monkeypatch, "hf_genret.training.recipes", list_recipes=lambda: recipes)
     fake(monkeypatch, "hf_genret.retriever", GenRetriever=cls)

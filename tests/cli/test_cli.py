@@ -14,7 +14,16 @@ from hf_genret import __version__
 from hf_genret.cli.main import app, main
 from hf_genret.errors import ConfigError, DataError
 
-COMMANDS = ["quickstart", "train", "search", "index", "evaluate", "inspect", "recipes"]
+COMMANDS = [
+    "quickstart",
+    "train",
+    "search",
+    "index",
+    "evaluate",
+    "compare",
+    "inspect",
+    "recipes",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -162,6 +171,39 @@ def test_evaluate_names_its_systems(calls, capsys):
         ("evaluate_checkpoint", ("out", "data", "dev"), {"systems": ["bm25", "generative"]})
     ]
     assert "tiny (f00d), test" in capsys.readouterr().out
+
+
+def test_compare_passes_everything_on(calls, capsys, tmp_path):
+    """Compare hands systems, seeds, settings and sizes to the package and shows the first table."""
+    out, file = tmp_path / "out", tmp_path / "report.json"
+    words = ["compare", "data", "--systems", "uri,bm25", "--output", str(out), "--seeds", "3"]
+    words += ["--set", "a=1", "--set", "b.c=2", "--baseline", "bm25", "--split", "dev"]
+    assert main([*words, "--sizes", "4x4", "--fusion", "weighted", "--json", str(file)]) == 0
+    ((name, args, kwargs),) = calls
+    assert (name, args) == ("compare", ("data", "uri,bm25", 3))
+    assert kwargs.pop("tell")("a line") is None
+    assert kwargs == {
+        "output": out,
+        "settings": ["a=1", "b.c=2"],
+        "baseline": "bm25",
+        "split": "dev",
+        "sizes": "4x4",
+        "fusion": "weighted",
+    }
+    shown = capsys.readouterr().out
+    assert "the first table" in shown and str(out / "report.md") in shown
+    assert json.loads(file.read_text())["systems"] == {"uri": {}}
+
+
+def test_compare_leaves_with_1_when_a_system_failed(calls, monkeypatch, capsys):
+    """The others are shown all the same, the failed one with its sentence."""
+    failed = [{"system": "uri", "seed": 1, "error": "no luck"}]
+    report = {"systems": {"bm25": {}}, "failed": failed}
+    comparison = sys.modules["hf_genret.training"].compare
+    monkeypatch.setattr(comparison, "compare", lambda *args, **kwargs: report)
+    assert main(["compare", "data", "--systems", "uri,bm25", "--output", "o"]) == 1
+    shown = capsys.readouterr().out
+    assert "the first table" in shown and "Failed: uri, seed 1: no luck" in shown
 
 
 def test_inspect_shows_facts_and_plots(calls, capsys, tmp_path):

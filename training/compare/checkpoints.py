@@ -17,6 +17,7 @@ from hf_genret.training import api
 from hf_genret.training.compare.names import System
 from hf_genret.training.compare.plan import START, Plan
 from hf_genret.training.recipes import Recipe
+from hf_genret.training.run_folder import identity
 
 
 class Checkpoints:
@@ -68,7 +69,7 @@ class Checkpoints:
         """The checkpoint as it lies there, or trained."""
         place = self.place(system, seed)
         recipe = self._recipe(system, seed)
-        wanted = _identity(self.data, recipe, seed)
+        wanted = json.loads(json.dumps(identity(self.data, recipe, seed)))
         if _recorded(place) == wanted:
             return place
         interrupted = _interrupted(place.with_name(place.name + ".run")) == wanted
@@ -149,12 +150,6 @@ def training_record(checkpoint: Path) -> dict[str, Any]:
     return record
 
 
-def _identity(data: RetrievalData, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """What has to be the same for a checkpoint or an interrupted run to be used."""
-    settings = json.loads(json.dumps(recipe.settings))
-    return {"data": data.fingerprint, "seed": seed, "recipe": settings}
-
-
 def _recorded(checkpoint: Path) -> dict[str, Any] | None:
     """The identity of a checkpoint; None where there is none, or a damaged one."""
     try:
@@ -175,7 +170,7 @@ def _recorded(checkpoint: Path) -> dict[str, Any] | None:
 def _interrupted(work: Path) -> dict[str, Any] | None:
     """The identity of an interrupted run; None where there is none."""
     try:
-        identity: dict[str, Any] = json.loads((work / "run.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((work / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return identity
+    return found

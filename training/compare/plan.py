@@ -110,16 +110,22 @@ class Plan:
 
     def _concerns(self, system: System) -> list[str]:
         """The settings that a system knows, one after another."""
+        if self._takes(system, self.settings):
+            return list(self.settings)
         kept: list[str] = []
         for setting in self.settings:
-            try:
-                load_recipe(system.recipe, [*kept, setting, *system.settings], self.task)
-            except ConfigError:
-                if not setting.strip().startswith("stages."):
-                    raise
-            else:
+            if self._takes(system, [*kept, setting]):
                 kept.append(setting)
+            elif not setting.strip().startswith("stages."):
+                load_recipe(system.recipe, [*kept, setting], self.task)  # says what is wrong
         return kept
+
+    def _takes(self, system: System, settings: Sequence[str]) -> bool:
+        try:
+            load_recipe(system.recipe, [*settings, *system.settings], self.task)
+        except ConfigError:
+            return False
+        return True
 
     def _note_skipped(self, setting: str, trained: Iterable[System]) -> None:
         without = [s.name for s in trained if setting not in self._accepted[s.name]]

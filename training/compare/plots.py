@@ -16,11 +16,11 @@ FORMATS = ("png", "svg")
 
 # Okabe and Ito's colours, told apart with any colour vision; then the same with other lines.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-_LINES = ("-", "--", ":", "-.")
+_LINES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 2, 2)))
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours
 _LABELS = {"ndcg@10": "nDCG@10", "recall@10": "R@10", "candidate_recall": "candidate recall"}
 _PANELS = 4  # levels drawn at most
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -72,16 +72,19 @@ def styles(report: Facts) -> dict[str, dict[str, Any]]:
     for name in with_ids(report):
         bases.setdefault(name.partition("@")[0], []).append(name)
     out = {}
+    lines = dict.fromkeys(_COLOURS, 0)  # how many systems have a colour so far
     for place, names in enumerate(bases.values()):
-        for number, name in enumerate(names):
+        colour = _COLOURS[place % len(_COLOURS)]
+        for name in names:
             out[name] = {
-                "color": _COLOURS[place % len(_COLOURS)],
-                "linestyle": _LINES[(place // len(_COLOURS) + number) % len(_LINES)],
+                "color": colour,
+                "linestyle": _LINES[lines[colour] % len(_LINES)],
                 "marker": _MARKS[place % len(_MARKS)],
                 "markersize": 4,
                 "linewidth": 1.8,
                 "label": name,
             }
+            lines[colour] += 1
     return out
 
 

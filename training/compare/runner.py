@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from hf_genret.data import load_data
 from hf_genret.errors import ConfigError, GenRetError
@@ -38,7 +38,7 @@ def compare(
     baseline: str | None = None,
     split: str = "test",
     sizes: str | Iterable[str] = (),
-    fusion: Method = "rrf",
+    fusion: str = "rrf",
     tell: Callable[[str], None] = logger.info,
 ) -> dict[str, Any]:
     """Train what is not there, measure every system on one split, and write the report.
@@ -69,12 +69,12 @@ def compare(
     began = time.perf_counter()
     listed = _listed(systems, sizes)
     against = _baseline([system.name for system in listed], baseline)
-    known(fusion, ("rrf", "weighted"), "fusion")
+    known(fusion, get_args(Method), "fusion")
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; at least 1 was expected.")
     plan = Plan(needed_systems(listed), list(settings), task_of(data))
     folder = Path(output).expanduser().resolve()
-    results = Results(folder, load_data(data), plan, split, fusion, tell)
+    results = Results(folder, load_data(data), plan, split, cast(Method, fusion), tell)
     measured, failed = _run(results, listed, seeds)
     found = assemble(listed, measured, results, against)
     command = _command(listed, seeds, settings, baseline, split, fusion)

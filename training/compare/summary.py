@@ -11,7 +11,7 @@ from hf_genret.data import Queries
 from hf_genret.evaluation import Run, per_query
 from hf_genret.evaluation.bootstrap import summarise
 from hf_genret.evaluation.metrics import item_metrics
-from hf_genret.evaluation.pools import pool_curve, pool_values
+from hf_genret.evaluation.pools import pool_values
 
 CURVE = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000)
 """Documents ranked at which quality is drawn."""
@@ -67,22 +67,37 @@ def equal_pool(runs: Sequence[Run], queries: Queries, pool: int) -> Facts:
     These are the documents of the leaves in the order visited, and the first of the ranking for a
     system without leaves.
     """
-    points = [first_documents(run, queries, pool) for run in runs]
+    points = [first_documents(run, queries, [pool])[pool] for run in runs]
     documents = [float(np.nanmean(point.pop("documents"))) for point in points]
     return {"documents": float(np.mean(documents)), **metric_facts(points)}
 
 
-def first_documents(run: Run, queries: Queries, pool: int) -> Values:
-    """`documents`, `candidate_recall` and `ndcg@10` of the first `pool` documents, each [Q]."""
+def first_documents(run: Run, queries: Queries, sizes: Sequence[int]) -> dict[int, Values]:
+    """`documents`, `candidate_recall` and `ndcg@10` of the first documents, each [Q].
+
+    Args:
+        run: What the system returned.
+        queries: The split.
+        sizes: How many documents; beyond the ranks kept of a system without leaves its recall is
+            a lower bound.
+    """
     if run.buckets is not None:
-        return pool_values(run, queries, [pool])[pool]
-    rows = [ranked[:pool] for ranked in run.rows]
-    found = item_metrics(rows, queries.relevant, (10, pool))
+        return pool_values(run, queries, sizes)
+    lengths = np.asarray([len(rows) for rows in run.rows])
+    found = item_metrics(run.rows, queries.relevant, (10, *sizes))
     return {
-        "documents": np.asarray([float(len(ranked)) for ranked in rows]),
-        "candidate_recall": found[f"recall@{pool}"],
-        "ndcg@10": found["ndcg@10"],
+        size: {
+            "documents": np.minimum(lengths, size).astype(float),
+            "candidate_recall": found[f"recall@{size}"],
+            "ndcg@10": found["ndcg@10"] if size >= 10 else _first_ndcg(run, queries, size),
+        }
+        for size in sizes
     }
+
+
+def _first_ndcg(run: Run, queries: Queries, size: int) -> np.ndarray:
+    """nDCG@10 of fewer than ten documents."""
+    return item_metrics([rows[:size] for rows in run.rows], queries.relevant, (10,))["ndcg@10"]
 
 
 def curve(runs: Sequence[Run], queries: Queries, pool: float) -> dict[str, list[Any]]:
@@ -91,18 +106,19 @@ def curve(runs: Sequence[Run], queries: Queries, pool: float) -> dict[str, list[
     Args:
         runs: Of one system, one a seed.
         queries: The split.
-        pool: Documents that it ranks on average; of those kept of a system without leaves.
+        pool: Documents that it ranks on average, of those kept of a system without leaves.
+
+    Returns:
+        Columns `pool`, `documents`, `candidate_recall` and `ndcg@10`.
     """
     sizes = [size for size in CURVE if size < pool] + [max(1, round(pool))]
-    if runs[0].buckets is not None:
-        found: dict[str, list[Any]] = averaged([pool_curve(run, queries, sizes) for run in runs])
-        return found
-    points = [over_seeds([first_documents(run, queries, size) for run in runs]) for size in sizes]
-    names = ("documents", "candidate_recall", "ndcg@10")
-    return {
-        "pool": sizes,
-        **{name: [float(np.nanmean(point[name])) for point in points] for name in names},
-    }
+    points = [first_documents(run, queries, sizes) for run in runs]
+    out: dict[str, list[Any]] = {"pool": sizes}
+    for name in ("documents", "candidate_recall", "ndcg@10"):
+        out[name] = [
+            float(np.mean([np.nanmean(point[size][name]) for point in points])) for size in sizes
+        ]
+    return out
 
 
 def averaged(values: Sequence[Any]) -> Any:

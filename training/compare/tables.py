@@ -91,9 +91,9 @@ def quality_columns(report: Facts) -> list[Column]:
 def group_columns(report: Facts) -> list[Column]:
     """The main metric of seen and unseen documents, and from head to tail."""
     metric = report["metric"]
-    first = next(iter(report["systems"].values()), {})
+    first: Facts = next(iter(report["systems"].values()), {})
     columns = []
-    places = [((name,), label) for name, label in _SEEN.items()]
+    places: list[tuple[tuple[str, ...], str]] = [((name,), label) for name, label in _SEEN.items()]
     places += [(("frequency", name), name) for name in HEAD_TO_TAIL]
     places += [
         (("frequency5", name), f"{name}× in training") for name in first.get("frequency5", ())

@@ -1,0 +1,75 @@
+"""Which settings concern which systems, and who can share a start."""
+
+from __future__ import annotations
+
+import pytest
+
+from hf_genret.errors import ConfigError
+from hf_genret.training.compare.names import parse_systems
+from hf_genret.training.compare.plan import Plan, needed_systems
+
+
+def plan_of(systems, settings=(), task="text"):
+    """A plan and its systems by name."""
+    found = parse_systems(systems)
+    return Plan(found, list(settings), task), {system.name: system for system in found}
+
+
+def test_a_stages_setting_goes_to_those_who_have_the_stage():
+    """Others are left as they are, and the report says so."""
+    plan, systems = plan_of("uri,fixed:kmeans", ["stages.level-1.epochs=7", "bag.dim=8"])
+    epochs = {stage.name: stage.epochs for stage in plan.recipe(systems["uri"]).stages}
+    assert epochs["level-1"] == 7
+    assert plan.recipe(systems["fixed:kmeans"]).bag.dim == 8
+    assert plan.notes == ["stages.level-1.epochs=7 does not concern fixed:kmeans."]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("stages.lvl.epochs=1", "Unknown stage 'lvl'"),
+        ("bagg.dim=8", "did you mean 'bag'"),
+        ("start_from=x", "a comparison decides 'start_from' itself"),
+        ("controls=[rq]", "a comparison decides 'controls' itself"),
+    ],
+)
+def test_a_setting_that_nobody_knows_is_refused(setting, message):
+    """Before anything is trained, in one sentence."""
+    with pytest.raises(ConfigError, match=message):
+        plan_of("uri,fixed:kmeans", [setting])
+
+
+def test_own_settings_come_last():
+    """Sizes and ids of a system's name win over those for all; there are no controls."""
+    plan, systems = plan_of("fixed:rq@4x4,uri", ["model.codebook_sizes=[9,9]"])
+    recipe = plan.recipe(systems["fixed:rq@4x4"])
+    assert recipe.model["codebook_sizes"] == [4, 4] and recipe.ids == "rq"
+    assert plan.recipe(systems["uri"]).model["codebook_sizes"] == [9, 9]
+    assert plan.recipe(systems["uri"]).controls == []
+
+
+def test_who_starts_from_the_shared_start():
+    """Those whose encoder and ranker would be trained alike; then the first stages are gone."""
+    plan, systems = plan_of("uri,fixed:kmeans,dense,dense:cosine,quickstart")
+    shared = {name for name, system in systems.items() if plan.shares_start(system)}
+    assert shared == {"uri", "fixed:kmeans"}
+    stages = [stage.name for stage in plan.recipe(systems["uri"], "somewhere").stages]
+    assert "encoder" not in stages and stages[-1] == "ranker"
+
+
+def test_low_rank_adapters_are_not_shared():
+    """They are merged when training ends, so a start cannot be taken over."""
+    plan, systems = plan_of("uri,fixed:kmeans", ["lora.r=4"])
+    assert not any(plan.shares_start(system) for system in systems.values())
+
+
+def test_histories_leave_out_what_was_taken():
+    """As evaluate does by default; texts have no histories."""
+    assert plan_of("bm25")[0].exclude_history is False
+    assert plan_of("popularity", task="sequential")[0].exclude_history is True
+
+
+def test_fusions_need_their_parts_once():
+    """Parts are made whether they are listed or not."""
+    systems = parse_systems("uri,uri+bm25,dense+bm25")
+    assert [system.name for system in needed_systems(systems)] == ["uri", "bm25", "dense"]
