@@ -14,9 +14,11 @@ from hf_genret.errors import ConfigError
 from hf_genret.indexing.sinkhorn import sinkhorn
 from hf_genret.modeling import EncoderOutput, GenRetConfig
 from hf_genret.modeling.indexers_genret import INDEXERS
+from hf_genret.training import api
 from hf_genret.training.objectives import OBJECTIVES, Clock, Context
 from hf_genret.training.objectives import asi_losses as losses
 from hf_genret.training.objectives.asi import AsiObjective, AsiPlusObjective
+from hf_genret.training.recipes import load_recipe, variants
 
 SIZES = [3, 4]
 BATCH, DIM = 4, 6
@@ -127,7 +129,7 @@ def test_contrastive_margin_by_hand():
         if not SAME[i, j]
     ]
     assert len(terms) == 8
-    assert float(found) == pytest.approx(np.mean(terms), rel=1e-5)
+    assert found.item() == pytest.approx(np.mean(terms), rel=1e-5)
 
 
 def test_distances_reach_twice_the_levels():
@@ -141,9 +143,9 @@ def test_the_margin_is_met():
     """Far enough apart nothing is left to do; no pair to look at is no loss either."""
     eye = [torch.eye(3), torch.eye(3)]
     same = torch.eye(3, dtype=torch.bool)
-    assert float(losses.contrastive_margin(eye, eye, same, 4.0)) == 0.0
-    assert float(losses.contrastive_margin(eye, eye, same, 4.5)) == pytest.approx(0.5)
-    assert float(losses.contrastive_margin(eye, eye, torch.ones_like(same), 9.0)) == 0.0
+    assert losses.contrastive_margin(eye, eye, same, 4.0).item() == 0.0
+    assert losses.contrastive_margin(eye, eye, same, 4.5).item() == pytest.approx(0.5)
+    assert losses.contrastive_margin(eye, eye, torch.ones_like(same), 9.0).item() == 0.0
 
 
 def test_generation_by_hand():
@@ -152,7 +154,7 @@ def test_generation_by_hand():
     expected = 0.0
     for level, target in zip(logits, targets, strict=True):
         expected -= float((array(target) * array(level)).sum(-1).mean())
-    assert float(losses.generation(logits, targets)) == pytest.approx(expected, rel=1e-5)
+    assert losses.generation(logits, targets).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("form", ["reverse", "bounded"])
@@ -186,7 +188,7 @@ def test_density_by_hand(weight):
             if apart[i, j]:
                 share = by_hand_distance(p, p, i, j) / 4
                 terms.append((share if weight == "far" else 1 - share) * away[i, j])
-    assert float(found) == pytest.approx(np.mean(terms), rel=1e-5)
+    assert found.item() == pytest.approx(np.mean(terms), rel=1e-5)
 
 
 def test_literal_density_by_hand():
@@ -198,7 +200,7 @@ def test_literal_density_by_hand():
     share = np.mean([by_hand_distance(p, p, i, j) / 4 for i, j in pairs])
     cross = np.mean([-sum(array(log_p[k])[i, codes[j, k]] for k in (0, 1)) for i, j in pairs])
     found = losses.literal_density(log_p, codes, apart)
-    assert float(found) == pytest.approx(share * cross, rel=1e-5)
+    assert found.item() == pytest.approx(share * cross, rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.05])
@@ -211,7 +213,7 @@ def test_info_nce_by_hand(temperature):
         against = [scores[i, j] for j in range(BATCH) if not SAME[i, j]]
         expected.append(-math.log(scores[i, i] / (scores[i, i] + sum(against))))
     found = losses.info_nce(q, d, torch.from_numpy(SAME), temperature)
-    assert float(found) == pytest.approx(np.mean(expected), rel=1e-4)
+    assert found.item() == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_crowding_by_hand():
@@ -221,9 +223,9 @@ def test_crowding_by_hand():
     x = array(d)
     terms = [1 / (((x[i] - x[j]) ** 2).sum() + 0.01) for i in range(4) for j in range(4) if i != j]
     found = losses.crowding(d, apart)
-    assert float(found) == pytest.approx(np.mean(terms), rel=1e-4)
+    assert found.item() == pytest.approx(np.mean(terms), rel=1e-4)
     assert torch.isfinite(torch.autograd.grad(found, d)[0]).all()
-    assert float(losses.crowding(d, torch.zeros_like(apart))) == 0.0
+    assert losses.crowding(d, torch.zeros_like(apart)).item() == 0.0
 
 
 def test_information_by_hand():
@@ -232,14 +234,14 @@ def test_information_by_hand():
     mean, spread = x.mean(0), x.std(0)
     terms = np.log(spread / sigma) + (sigma**2 + (x - mean) ** 2) / (2 * spread**2) - 0.5
     found = losses.information(vectors(3), sigma)
-    assert float(found) == pytest.approx(terms.sum(1).mean(), rel=1e-3)
+    assert found.item() == pytest.approx(terms.sum(1).mean(), rel=1e-3)
 
 
 def test_quantization_by_hand():
     """The squared error of a row, averaged over rows."""
     a, b = vectors(1), vectors(2)
     expected = ((array(a) - array(b)) ** 2).sum(1).mean()
-    assert float(losses.quantization(a, b)) == pytest.approx(expected, rel=1e-5)
+    assert losses.quantization(a, b).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("epoch", "expected"), [(0, 0.01), (0.5, 0.13), (1, 0.25), (2.7, 0.25)])
@@ -401,7 +403,7 @@ def test_alpha_goes_with_the_number_of_levels():
     found = asi(contrastive=1.0)(model, batch_of())["contrastive"]
     pairs = asi()._pairs(model, batch_of())
     expected = losses.contrastive_margin(pairs.query_ids.p, pairs.item_ids.p, pairs.same, 1.5)
-    assert float(found) == pytest.approx(float(expected))
+    assert found.item() == pytest.approx(float(expected))
 
 
 def test_terms_and_lambda_of_the_successor():
@@ -518,3 +520,65 @@ def test_wrong_settings_are_a_sentence():
         plus(density_reading="near")
     with pytest.raises(ConfigError, match="knows no setting densty"):
         plus(densty=1.0)
+
+
+# ---- recipes ------------------------------------------------------------------------------
+
+SHORT = [
+    "bag={vocab_size: 500, dim: 32}",
+    "items={dim: 32, feature_dim: 16, layers: 1}",
+    "model.decoder_dim=32",
+    "queries.pseudo=2",
+    "search.beam_weights=[0.0]",
+    "stages.final.max_steps=12",
+    "stages.final.batch_size=64",
+    "stages.final.evaluations=2",
+    "stages.joint.max_steps=8",
+    "stages.joint.batch_size=64",
+    "stages.indexer.max_steps=40",
+    "stages.indexer.batch_size=64",
+]
+
+
+@pytest.mark.parametrize("recipe", ["asi", "asi++:pq", "asi++:unstarted", "asi++:argmax"])
+def test_recipes_train_on_texts(tmp_path, text_folder, recipe):
+    """200 documents, a few steps: beyond random, buckets equal where they are promised."""
+    settings = [*SHORT, "controls=[]", "stages.encoder.max_steps=8", "stages.ranker.max_steps=4"]
+    report = api.train(text_folder, recipe, tmp_path / "out", settings)
+    joint = next(stage for stage in report["stages"] if stage["stage"] == "joint")
+    assert {"loss_contrastive", "loss_generation"} <= set(joint["history"][-2])
+    found = api.evaluate_checkpoint(tmp_path / "out", text_folder, systems=["generative", "random"])
+    ndcg = {name: s["metrics"]["ndcg@10"]["mean"] for name, s in found["systems"].items()}
+    assert ndcg["generative"] > 2 * ndcg["random"]
+    used = [level["used"] / level["codes"] for level in found["index"]["generative"]["levels"]]
+    if recipe == "asi++:argmax":
+        assert joint["displaced_1"] == joint["displaced_2"] == 0.0
+    else:
+        assert used == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("recipe", ["asi++", "asi++:rq"])
+def test_recipes_train_on_histories(tmp_path, sequence_folder, recipe):
+    """The same with items and histories; the encoder stays as the first stage left it."""
+    settings = [*SHORT, "controls=[]", "stages.ranker.max_steps=12", "model.codebook_sizes=[8, 8]"]
+    report = api.train(sequence_folder, recipe, tmp_path / "out", settings)
+    assert "joint" in [stage["stage"] for stage in report["stages"]]
+    systems = ["generative", "random"]
+    found = api.evaluate_checkpoint(tmp_path / "out", sequence_folder, systems=systems)
+    ndcg = {name: s["metrics"]["ndcg@10"]["mean"] for name, s in found["systems"].items()}
+    assert ndcg["generative"] > 2 * ndcg["random"]
+
+
+def test_the_second_recipe_is_the_first_with_its_criteria():
+    """The same stages and model; every variant of ASI is one of ASI++ as well."""
+    first, second = load_recipe("asi"), load_recipe("asi++")
+    assert [stage.name for stage in first.stages] == [stage.name for stage in second.stages]
+    assert first.model == second.model and first.model["indexer"] == "mlp"
+    objectives = [{s.name: s.objective for s in recipe.stages} for recipe in (first, second)]
+    assert objectives[0].pop("joint") == "asi" and objectives[1].pop("joint") == "asi++"
+    assert objectives[0] == objectives[1]
+    assert set(variants("asi")) < set(variants("asi++"))
+    criteria = {"density": "no_density", "bottleneck": "no_bottleneck"}
+    for option, variant in {**criteria, "information": "no_information"}.items():
+        joint = next(s for s in load_recipe(f"asi++:{variant}").stages if s.name == "joint")
+        assert joint.options == {option: 0.0}
