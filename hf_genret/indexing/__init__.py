@@ -16,13 +16,16 @@ from hf_genret.indexing.collaborative import collaborative_vectors, query_aware_
 from hf_genret.indexing.constrained import constrained_kmeans, prefix_centred
 from hf_genret.indexing.id_files import read_ids, write_ids
 from hf_genret.indexing.kmeans import Clusters, balanced_kmeans, kmeans
+from hf_genret.indexing.priced import priced_codes
 from hf_genret.indexing.quantizers import product_quantization, rq_vae, vq_vae
+from hf_genret.indexing.scratch import ScratchMatrix
 from hf_genret.indexing.sinkhorn import centred, sinkhorn
 from hf_genret.indexing.text_ids import atomic_codes, title_codes
 
 __all__ = [
     "Assignment",
     "Clusters",
+    "ScratchMatrix",
     "assign",
     "assign_within",
     "atomic_codes",
@@ -38,6 +41,7 @@ __all__ = [
     "node_centroids",
     "node_numbers",
     "prefix_centred",
+    "priced_codes",
     "product_quantization",
     "query_aware_vectors",
     "random_codes",

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from tqdm.auto import tqdm
 
-from hf_genret.indexing.transport import exact_codes, soft_prices
+from hf_genret.indexing import scratch
+from hf_genret.indexing.priced import priced_codes
+from hf_genret.indexing.scratch import RowsOf, ScratchMatrix, blocks
+from hf_genret.indexing.transport import exact_codes, fit_soft_prices, soft_prices
+from hf_genret.indexing.walk import walk
 
 Method = Literal["argmax", "greedy", "exact", "sinkhorn"]
 
@@ -44,7 +49,9 @@ def capacities(n: int, k: int) -> tuple[int, int]:
     return n // k, -(-n // k)
 
 
-def assign(log_p: np.ndarray, *, method: Method = "exact", seed: int = 0) -> Assignment:
+def assign(
+    log_p: np.ndarray | ScratchMatrix, *, method: Method = "exact", seed: int = 0
+) -> Assignment:
     """Give every item one of k codes.
 
     `argmax` takes each item's most probable code, whatever the loads. The others give every code
@@ -52,6 +59,11 @@ def assign(log_p: np.ndarray, *, method: Method = "exact", seed: int = 0) -> Ass
     takes its most probable code that has a place; ICLR 2025, section 4.1), `exact` maximises the
     summed log-likelihood. `sinkhorn` scales the columns to equal sums, then takes URI's walk on the
     scaled probabilities: codes that everybody likes a little no longer draw the confident items.
+
+    Beyond `hf_genret.indexing.scratch.BUDGET` cells [n, k] the matrix is read a block of rows at a
+    time. `argmax` and `greedy` give the same codes as ever; `sinkhorn` does so to the precision of
+    its scaling. `exact` then keeps the loads but is a heuristic whose distance from the optimum is
+    bounded and small; see `hf_genret.indexing.priced.priced_codes`.
 
     Args:
         log_p: Log-probabilities or summed log-likelihoods, any scale, shape [n, k].
@@ -65,12 +77,17 @@ def assign(log_p: np.ndarray, *, method: Method = "exact", seed: int = 0) -> Ass
         ValueError: When `log_p` is not a matrix, holds infinite or NaN values, or the method is
             unknown.
     """
-    log_p = _checked(log_p, method)
-    return _finish(log_p, _codes(log_p, method, seed))
+    scores = _checked(log_p, method)
+    codes = _codes(scores.take, *scores.shape, method, seed)
+    return Assignment(codes, _displaced(scores, codes))
 
 
 def assign_within(
-    log_p: np.ndarray, parents: np.ndarray, *, method: Method = "exact", seed: int = 0
+    log_p: np.ndarray | ScratchMatrix,
+    parents: np.ndarray,
+    *,
+    method: Method = "exact",
+    seed: int = 0,
 ) -> Assignment:
     """Give every item a code, the capacity counted inside each parent node.
 
@@ -89,15 +106,16 @@ def assign_within(
     Raises:
         ValueError: As `assign`, and when `parents` has another length.
     """
-    log_p = _checked(log_p, method)
-    if np.shape(parents) != (len(log_p),):
+    scores = _checked(log_p, method)
+    n, k = scores.shape
+    if np.shape(parents) != (n,):
         raise ValueError(
-            f"Expected one parent for each of {len(log_p)} items, found shape {np.shape(parents)}."
+            f"Expected one parent for each of {n} items, found shape {np.shape(parents)}."
         )
-    codes = np.empty(len(log_p), dtype=np.int32)
-    for rows in groups(parents):
-        codes[rows] = _codes(log_p[rows], method, seed)
-    return _finish(log_p, codes)
+    codes = np.empty(n, dtype=np.int32)
+    for rows in tqdm(groups(parents), desc="Assigning", delay=2, leave=False):
+        codes[rows] = _codes(_below(scores, rows), len(rows), k, method, seed)
+    return Assignment(codes, _displaced(scores, codes))
 
 
 def groups(labels: np.ndarray) -> list[np.ndarray]:
@@ -114,77 +132,78 @@ def groups(labels: np.ndarray) -> list[np.ndarray]:
     return np.split(order, cuts) if len(order) else []
 
 
-def _checked(log_p: np.ndarray, method: str) -> np.ndarray:
+def _checked(log_p: np.ndarray | ScratchMatrix, method: str) -> ScratchMatrix:
     if method not in get_args(Method):
         known = ", ".join(get_args(Method))
         raise ValueError(f"Expected an assignment method among {known}; found '{method}'.")
-    log_p = np.asarray(log_p)
-    if log_p.ndim != 2 or log_p.shape[1] == 0:
-        raise ValueError(f"Expected log-probabilities [items, codes], found shape {log_p.shape}.")
-    bad = ~np.isfinite(log_p).all(axis=1)
-    if bad.any():
+    if not isinstance(log_p, ScratchMatrix):
+        log_p = np.asarray(log_p)
+        if log_p.ndim != 2 or log_p.shape[1] == 0:
+            raise ValueError(
+                f"Expected log-probabilities [items, codes], found shape {log_p.shape}."
+            )
+        log_p = ScratchMatrix.of(log_p)
+    bad = [rows[~np.isfinite(log_p.take(rows)).all(axis=1)] for rows in blocks(*log_p.shape)]
+    found = np.concatenate(bad) if bad else np.zeros(0)
+    if len(found):
         raise ValueError(
-            f"Expected finite log-probabilities, found infinite or NaN values in {int(bad.sum())} "
-            f"of {len(log_p)} rows, the first in row {int(bad.argmax())}."
+            f"Expected finite log-probabilities, found infinite or NaN values in {len(found)} "
+            f"of {len(log_p)} rows, the first in row {found[0]}."
         )
     return log_p
 
 
-def _codes(log_p: np.ndarray, method: Method, seed: int) -> np.ndarray:
-    if len(log_p) == 0:
+def _below(scores: ScratchMatrix, rows: np.ndarray) -> RowsOf:
+    """The scores of one parent's items, numbered from 0."""
+    return lambda some: scores.take(rows[some])
+
+
+def _codes(scores_of: RowsOf, n: int, k: int, method: Method, seed: int) -> np.ndarray:
+    if n == 0:
         return np.zeros(0, dtype=np.int32)
     if method == "argmax":
-        return log_p.argmax(axis=1).astype(np.int32)
+        best = [scores_of(rows).argmax(axis=1) for rows in blocks(n, k)]
+        return np.concatenate(best).astype(np.int32)
     if method == "greedy":
-        return _greedy(log_p)
+        return _greedy(scores_of, n, k)
+
+    def cost_of(rows: np.ndarray) -> np.ndarray:
+        return -scores_of(rows)
+
+    small = n * k <= scratch.BUDGET
+    if method == "exact" and small:
+        return exact_codes(cost_of(np.arange(n)), seed=seed)[0]
     if method == "exact":
-        return exact_codes(-log_p, seed=seed)[0]
-    prices = soft_prices(-log_p, np.zeros(log_p.shape[1]), 1.0)
+        return priced_codes(cost_of, n, k, seed=seed)[0]
+    if small:
+        prices = soft_prices(cost_of(np.arange(n)), np.zeros(k), 1.0)
+    else:
+        prices = fit_soft_prices(cost_of, n, np.zeros(k), 1.0, seed=seed)
+    return _greedy(lambda rows: _scaled(scores_of(rows), prices), n, k)
+
+
+def _scaled(log_p: np.ndarray, prices: np.ndarray) -> np.ndarray:
+    """Log-probabilities after the columns were scaled: rows sum to 1 again."""
     scaled = log_p - prices
     peak = scaled.max(axis=1, keepdims=True)
-    return _greedy(scaled - peak - np.log(np.exp(scaled - peak).sum(axis=1, keepdims=True)))
+    log_sum = np.log(np.exp(scaled - peak).sum(axis=1, keepdims=True))
+    return np.asarray(scaled - peak - log_sum)
 
 
-def _finish(log_p: np.ndarray, codes: np.ndarray) -> Assignment:
-    if len(codes) == 0:
-        return Assignment(codes, 0.0)
-    own = np.take_along_axis(log_p, codes[:, None].astype(np.int64), axis=1)[:, 0]
-    return Assignment(codes, float((own < log_p.max(axis=1)).mean()))
-
-
-def _greedy(log_p: np.ndarray) -> np.ndarray:
-    """URI's walk, taken in strides: from one code that fills up to the next.
-
-    At most n mod k codes may go above the floor; once they have, every code closes at the floor,
-    so that none is left below it.
-    """
-    n, k = log_p.shape
-    low, high = capacities(n, k)
-    order = np.argsort(-log_p.max(axis=1), kind="stable")  # most confident first, ties by index
-    ranked = log_p[order].astype(np.float64)  # [n, k], closed codes become -inf
-    wish = ranked.argmax(axis=1)
-    loads, extra, at = np.zeros(k, dtype=np.int64), n % k, 0
+def _greedy(scores_of: RowsOf, n: int, k: int) -> np.ndarray:
+    """URI's walk: the most confident item first, ties by index."""
+    confidence = np.concatenate([scores_of(rows).max(axis=1) for rows in blocks(n, k)])
+    order = np.argsort(-confidence, kind="stable")
     codes = np.empty(n, dtype=np.int32)
-    while at < n:
-        limit = high if extra > 0 else low
-        stop = _first_full(wish[at:], limit - loads)
-        codes[order[at : at + stop]] = wish[at : at + stop]
-        loads += np.bincount(wish[at : at + stop], minlength=k)
-        at += stop
-        if extra > 0 and loads[wish[at - 1]] == high:
-            extra -= 1
-        closed = loads >= (high if extra > 0 else low)
-        stale = at + np.flatnonzero(closed[wish[at:]])
-        ranked[stale[:, None], np.flatnonzero(closed)] = -np.inf
-        wish[stale] = ranked[stale].argmax(axis=1)
+    codes[order] = walk(scores_of, order, np.full(k, n // k), n % k)
     return codes
 
 
-def _first_full(wish: np.ndarray, room: np.ndarray) -> int:
-    """How many items can be served before, and with, the one that fills a code."""
-    order = np.argsort(wish, kind="stable")
-    starts = np.searchsorted(wish[order], np.arange(len(room)))
-    ends = np.append(starts[1:], len(wish))
-    fills = starts + room - 1
-    full = (room > 0) & (fills < ends)
-    return int(order[fills[full]].min()) + 1 if full.any() else len(wish)
+def _displaced(scores: ScratchMatrix, codes: np.ndarray) -> float:
+    """Share of the items whose code is less probable than their most probable one."""
+    lost = 0
+    for rows in blocks(*scores.shape):
+        log_p = scores.take(rows)
+        own = log_p[np.arange(len(rows)), codes[rows]]
+        lost += int((own < log_p.max(axis=1)).sum())
+    return lost / len(codes) if len(codes) else 0.0

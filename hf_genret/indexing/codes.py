@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 
 from hf_genret.indexing.capacity import groups
 from hf_genret.indexing.kmeans import Clusters, balanced_kmeans, kmeans
+from hf_genret.indexing.scratch import ScratchMatrix
 
 _SAMPLE = 4096  # offsets from their parents' centres that shared code names are fitted on
 
@@ -90,12 +92,18 @@ def cluster_level(
     cluster: Callable[..., Clusters] = balanced_kmeans if balanced else kmeans
     labels = np.zeros(len(x), dtype=np.int32)
     parts = groups(nodes)
-    offsets: list[np.ndarray] = []  # of the children that exist: no more rows than items
-    for rows in tqdm(parts, desc="Clustering", disable=len(x) < 2000, leave=False):
-        found = _cluster_node(cluster, x[rows], k, seed, cosine, iterations)
-        labels[rows] = found.labels
-        offsets.append(found.centroids[np.unique(found.labels)] - x[rows].mean(axis=0))
-    return labels if len(parts) == 1 else _shared_names(labels, parts, offsets, k, seed)
+    if len(parts) == 1:  # the root: no copy of all items, no names to share
+        return _cluster_node(cluster, x, k, seed, cosine, iterations).labels
+    ends = [0]  # of each node's stretch of offsets
+    # Offsets of the children that exist: there are no more of them than items.
+    with ScratchMatrix(len(x), x.shape[1]) as offsets:
+        for rows in tqdm(parts, desc="Clustering", disable=len(x) < 2000, leave=False):
+            found = _cluster_node(cluster, x[rows], k, seed, cosine, iterations)
+            labels[rows] = found.labels
+            offset = found.centroids[np.unique(found.labels)] - x[rows].mean(axis=0)
+            offsets.put(ends[-1] + np.arange(len(offset)), offset)
+            ends.append(ends[-1] + len(offset))
+        return _shared_names(labels, parts, offsets, ends, k, seed)
 
 
 def _cluster_node(
@@ -112,15 +120,21 @@ def _cluster_node(
 
 
 def _shared_names(
-    labels: np.ndarray, parts: list[np.ndarray], offsets: list[np.ndarray], k: int, seed: int
+    labels: np.ndarray,
+    parts: list[np.ndarray],
+    offsets: ScratchMatrix,
+    ends: list[int],
+    k: int,
+    seed: int,
 ) -> np.ndarray:
     """Labels renamed inside every node so that children match one codebook of offsets."""
-    known = np.concatenate(offsets)  # [children of all nodes, d]
     rng = np.random.default_rng(seed)
-    book = kmeans(known[rng.permutation(len(known))[:_SAMPLE]], k, seed=seed).centroids
+    known = offsets.take(rng.permutation(ends[-1])[:_SAMPLE])
+    book = kmeans(known, k, seed=seed).centroids
     codes = np.empty_like(labels)
-    for rows, offset in zip(parts, offsets, strict=True):
+    for rows, stretch in zip(parts, pairwise(ends), strict=True):
         _, child = np.unique(labels[rows], return_inverse=True)
+        offset = offsets.take(np.arange(*stretch))  # [children, d]
         cost = np.square(book).sum(axis=1) - 2 * offset @ book.T  # [children, k]
         codes[rows] = linear_sum_assignment(cost)[1][child]
     return codes

@@ -8,8 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 from torch.nn.functional import normalize
+from tqdm.auto import tqdm
 
+from hf_genret.indexing import scratch
 from hf_genret.indexing.capacity import assign
+from hf_genret.indexing.priced import priced_codes
+from hf_genret.indexing.scratch import ScratchMatrix, blocks
 from hf_genret.indexing.transport import exact_codes
 
 _CHUNK = 1 << 24  # cells of a block of distances or of gathered vectors
@@ -76,7 +80,9 @@ def balanced_kmeans(
     """k-means in which every cluster holds floor(n/k) or ceil(n/k) items.
 
     Each step assigns all items at once under these sizes; the exact assignment is the one of the
-    least summed squared distance, so that no step makes the clustering worse.
+    least summed squared distance, so that no step makes the clustering worse. Beyond
+    `hf_genret.indexing.scratch.BUDGET` cells [n, k] distances stand in a scratch file, and `exact`
+    is near the least sum (`hf_genret.indexing.priced.priced_codes`).
 
     Args:
         x: Vectors, float32 [n, d].
@@ -99,18 +105,50 @@ def balanced_kmeans(
     # A few plain steps first: they spread the centroids at a fraction of the price.
     centroids = torch.from_numpy(kmeans(points.numpy(), k, seed=seed, iterations=3).centroids)
     labels, prices = torch.full((len(points),), -1), None
-    for _ in range(iterations):
-        cost = squared_distances(points, centroids).numpy()
-        if assignment == "exact":
-            codes, prices = exact_codes(cost, prices=prices, seed=seed)
-        else:
-            codes = assign(-cost, method=assignment).codes
+    share = _share if len(points) * k <= scratch.BUDGET else _share_by_blocks
+    for _ in tqdm(range(iterations), desc="Balanced k-means", delay=2, leave=False):
+        codes, prices = share(points, centroids, assignment, prices, seed)
         fresh = torch.from_numpy(codes).long()
         if torch.equal(fresh, labels):
             break
         labels = fresh
         centroids = cluster_means(points, labels, centroids, cosine)
     return Clusters(labels.numpy().astype(np.int32), centroids.numpy())
+
+
+def _share(
+    points: torch.Tensor,
+    centroids: torch.Tensor,
+    assignment: str,
+    prices: np.ndarray | None,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Codes of equal loads, and prices for the next step; all distances at once."""
+    cost = squared_distances(points, centroids).numpy()
+    if assignment == "exact":
+        return exact_codes(cost, prices=prices, seed=seed)
+    return assign(-cost, method="greedy").codes, None
+
+
+def _share_by_blocks(
+    points: torch.Tensor,
+    centroids: torch.Tensor,
+    assignment: str,
+    prices: np.ndarray | None,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `_share`; distances are found once and read from a file."""
+    n, k = len(points), len(centroids)
+    with ScratchMatrix(n, k) as scores:
+        for rows in blocks(n, k):
+            block = points[rows[0] : rows[-1] + 1]
+            scores.put(rows, -squared_distances(block, centroids).numpy())
+        if assignment == "exact":
+            codes, fitted, _ = priced_codes(
+                lambda rows: -scores.take(rows), n, k, prices=prices, seed=seed
+            )
+            return codes, fitted
+        return assign(scores, method="greedy").codes, None
 
 
 def as_points(x: np.ndarray, k: int, cosine: bool) -> torch.Tensor:
@@ -127,9 +165,11 @@ def as_points(x: np.ndarray, k: int, cosine: bool) -> torch.Tensor:
     x = np.asarray(x, dtype=np.float32)
     if k < 1 or x.ndim != 2 or len(x) == 0:
         raise ValueError(f"Expected at least 1 cluster and 1 vector, found {k} and {x.shape}.")
-    if not np.isfinite(x).all():
-        row = int((~np.isfinite(x).all(axis=1)).argmax())
-        raise ValueError(f"Expected finite vectors, found infinite or NaN values in row {row}.")
+    for rows in blocks(len(x), x.shape[1], _CHUNK):
+        bad = ~np.isfinite(x[rows]).all(axis=1)
+        if bad.any():
+            row = int(rows[bad.argmax()])
+            raise ValueError(f"Expected finite vectors, found infinite or NaN values in row {row}.")
     points = torch.from_numpy(np.ascontiguousarray(x))
     return normalize(points, dim=1) if cosine else points
 
@@ -159,14 +199,20 @@ def _nearest(points: torch.Tensor, centroids: torch.Tensor) -> tuple[torch.Tenso
     """Squared distance [n] and number [n] of the nearest centroid, a block of rows at a time."""
     step = max(1, _CHUNK // len(centroids))
     parts = [squared_distances(block, centroids).min(dim=1) for block in points.split(step)]
-    distance = torch.cat([part.values for part in parts]) + points.square().sum(dim=1)
+    distance = torch.cat([part.values for part in parts]) + _squares(points)
     return distance, torch.cat([part.indices for part in parts])
+
+
+def _squares(points: torch.Tensor) -> torch.Tensor:
+    """Squared length of every point [n], a block of rows at a time."""
+    step = max(1, _CHUNK // max(1, points.shape[1]))
+    return torch.cat([block.square().sum(dim=1) for block in points.split(step)])
 
 
 def _plus_plus(points: torch.Tensor, k: int, seed: int) -> torch.Tensor:
     """k-means++ (Arthur and Vassilvitskii 2007): each start drawn by its squared distance."""
     rng = np.random.default_rng(seed)
-    square = points.square().sum(dim=1)
+    square = _squares(points)
     first = int(rng.integers(len(points)))
     chosen, nearest = [first], torch.full((len(points),), torch.inf)
     while len(chosen) < k:

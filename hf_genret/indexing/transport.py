@@ -14,6 +14,9 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from hf_genret.indexing import scratch
+from hf_genret.indexing.scratch import RowsOf, blocks
+
 _SMALL = 160  # slots (k times ceil(n/k)) up to which the square problem is the faster way
 _SAMPLE = 256  # rows a column that the prices are fitted on before all rows are looked at
 _STEPS = 30  # Newton steps at one temperature
@@ -32,7 +35,8 @@ def exact_codes(
         seed: Draws the rows that starting prices are fitted on.
 
     Returns:
-        Codes, int32 [n], and prices, float64 [k], to start a similar problem from.
+        Codes, int32 [n], and prices, float64 [k], to start a similar problem from. For a matrix
+        that is not in memory see `hf_genret.indexing.priced.priced_codes`.
     """
     n, k = cost.shape
     start = np.zeros(k) if prices is None else np.asarray(prices, dtype=np.float64)
@@ -40,8 +44,8 @@ def exact_codes(
         return np.zeros(n, dtype=np.int32), start
     if k * -(-n // k) <= _SMALL:
         return _square(cost), start
-    fitted = _fit_prices(cost, start, warm=prices is not None, seed=seed)
-    return _Flow(cost, fitted).solve(), fitted
+    fitted = fit_prices(cost.__getitem__, n, start, warm=prices is not None, seed=seed)
+    return Flow(cost, fitted).solve(), fitted
 
 
 def soft_prices(cost: np.ndarray, prices: np.ndarray, temperature: float) -> np.ndarray:
@@ -59,9 +63,34 @@ def soft_prices(cost: np.ndarray, prices: np.ndarray, temperature: float) -> np.
     Returns:
         Prices, float64 [k], mean 0; columns within 0.1 % of n/k, or after 30 steps.
     """
-    n, k = cost.shape
+    return _soften(cost.__getitem__, len(cost), prices, temperature)
+
+
+def fit_soft_prices(
+    cost_of: RowsOf, n: int, start: np.ndarray, temperature: float, *, seed: int
+) -> np.ndarray:
+    """`soft_prices` of costs that are read a block of rows at a time, a sample of rows first.
+
+    Args:
+        cost_of: What the given items pay for every code.
+        n: Number of items.
+        start: Where to start, float64 [k].
+        temperature: As in `soft_prices`.
+        seed: Draws the sample.
+
+    Returns:
+        Prices, float64 [k], mean 0, of all items.
+    """
+    sample = _sample(cost_of, n, len(start), seed)
+    prices = soft_prices(sample, start, temperature)
+    return _soften(cost_of, n, prices, temperature) if n > len(sample) else prices
+
+
+def _soften(cost_of: RowsOf, n: int, prices: np.ndarray, temperature: float) -> np.ndarray:
+    """Newton's steps of `soft_prices`, each one pass over all rows."""
+    k = len(prices)
     for _ in range(_STEPS):
-        loads, pairs = _soft_loads(cost, prices, temperature)
+        loads, pairs = _soft_loads(cost_of, n, prices, temperature)
         excess = loads - n / k
         if np.abs(excess).max() < 1e-3 * n / k:
             break
@@ -74,24 +103,19 @@ def soft_prices(cost: np.ndarray, prices: np.ndarray, temperature: float) -> np.
 
 
 def _soft_loads(
-    cost: np.ndarray, prices: np.ndarray, temperature: float
+    cost_of: RowsOf, n: int, prices: np.ndarray, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Column sums [k] of the soft choices, and their products summed over rows [k, k]."""
-    n, k = cost.shape
+    k = len(prices)
     loads, pairs = np.zeros(k), np.zeros((k, k))
-    for block in _blocks(n, k):
-        soft = (cost[block] + prices.astype(np.float32)) / np.float32(-temperature)
+    for rows in blocks(n, k, _CHUNK):
+        soft = (cost_of(rows) + prices.astype(np.float32)) / np.float32(-temperature)
         soft = (soft - soft.max(axis=1, keepdims=True)).astype(np.float32)
         np.exp(soft, out=soft)
         soft /= soft.sum(axis=1, keepdims=True)
         loads += soft.sum(axis=0, dtype=np.float64)
         pairs += soft.T @ soft
     return loads, pairs
-
-
-def _blocks(n: int, k: int) -> list[slice]:
-    step = max(1, _CHUNK // k)
-    return [slice(at, at + step) for at in range(0, n, step)]
 
 
 def _square(cost: np.ndarray) -> np.ndarray:
@@ -111,11 +135,20 @@ def _square(cost: np.ndarray) -> np.ndarray:
     return (slots[np.argsort(rows)][:n] // high).astype(np.int32)
 
 
-def _fit_prices(cost: np.ndarray, start: np.ndarray, *, warm: bool, seed: int) -> np.ndarray:
-    """Prices under which nearly n/k items prefer each code: annealed Sinkhorn, sample first."""
-    n, k = cost.shape
-    rows = np.random.default_rng(seed).permutation(n)[: _SAMPLE * k]
-    sample = np.ascontiguousarray(cost[np.sort(rows)], dtype=np.float32)
+def fit_prices(cost_of: RowsOf, n: int, start: np.ndarray, *, warm: bool, seed: int) -> np.ndarray:
+    """Prices under which nearly n/k items prefer each code: annealed Sinkhorn, sample first.
+
+    Args:
+        cost_of: What the given items pay for every code, read a block of rows at a time.
+        n: Number of items, at least 1.
+        start: Where to start, float64 [k], k at least 2.
+        warm: Whether `start` solves a similar problem.
+        seed: Draws the sample.
+
+    Returns:
+        Prices, float64 [k], mean 0.
+    """
+    sample = _sample(cost_of, n, len(start), seed)
     # The gap between the best and the second code is what prices have to bridge.
     pair = np.partition(sample, 1, axis=1)[:, :2]
     gap = max(float((pair[:, 1] - pair[:, 0]).mean()), 1e-12)
@@ -123,25 +156,36 @@ def _fit_prices(cost: np.ndarray, start: np.ndarray, *, warm: bool, seed: int) -
     prices = start
     for share in shares:
         prices = soft_prices(sample, prices, gap * share)
-    if n > len(rows):
+    if n > len(sample):
         for share in (0.06, 0.015):
-            prices = soft_prices(cost, prices, gap * share)
+            prices = _soften(cost_of, n, prices, gap * share)
     return prices
 
 
-class _Flow:
+def _sample(cost_of: RowsOf, n: int, k: int, seed: int) -> np.ndarray:
+    """Costs of some rows, float32 [rows, k], in the order of the rows."""
+    most = max(1, min(_SAMPLE * k, scratch.BUDGET // k))
+    rows = np.random.default_rng(seed).permutation(n)[:most]
+    return np.ascontiguousarray(cost_of(np.sort(rows)), dtype=np.float32)
+
+
+class Flow:
     """Items at their cheapest priced code, then surplus moved to where places are free.
 
     Nodes are the k codes and one pool (number k). An edge a -> b moves the item of a that minds
     least; a -> pool lets code a keep one item more, pool -> b takes that place from code b.
+
+    Args:
+        cost: What item i pays for code c, finite, shape [n, k].
+        prices: Column prices to start from, shape [k]; any lead to the optimum.
     """
 
     def __init__(self, cost: np.ndarray, prices: np.ndarray) -> None:
         n, k = cost.shape
         self.cost, self.k = cost, k
         self.codes = np.empty(n, dtype=np.int32)
-        for block in _blocks(n, k):
-            self.codes[block] = np.argmin(cost[block].astype(np.float64) + prices, axis=1)
+        for rows in blocks(n, k, _CHUNK):
+            self.codes[rows] = np.argmin(cost[rows].astype(np.float64) + prices, axis=1)
         self.low, extra = divmod(n, k)
         # The dearest codes get the places above the floor: optimal for these prices.
         self.places = np.full(k, self.low)

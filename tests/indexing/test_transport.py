@@ -110,7 +110,7 @@ def test_any_prices_lead_to_the_optimum(n: int, k: int) -> None:
     for seed in range(6):
         cost = random_cost(n, k, seed)
         prices = np.random.default_rng(seed + 100).normal(0, 2, k)
-        codes = transport._Flow(cost, prices).solve()
+        codes = transport.Flow(cost, prices).solve()
         loads = np.bincount(codes, minlength=k)
         assert loads.min() == n // k and loads.max() == n // k + 1
         assert total(cost, codes) == pytest.approx(best_by_slots(cost), abs=1e-5)
