@@ -15,8 +15,9 @@ from hf_genret.evaluation import ape
 from hf_genret.evaluation.docids import balance
 from hf_genret.evaluation.health import check_displaced
 from hf_genret.indexing import assign_within, node_numbers
-from hf_genret.indexing.by_model import level_log_probs
+from hf_genret.indexing.by_model import level_scores
 from hf_genret.indexing.capacity import Method
+from hf_genret.indexing.scratch import BUDGET, ScratchMatrix, blocks
 from hf_genret.training.batches import interactions
 from hf_genret.training.workshop import Facts, Workshop
 
@@ -42,8 +43,9 @@ def _by_level(facts: list[Facts], levels: list[int]) -> Facts:
 
 
 def _assign_level(shop: Workshop, level: int, setting: Method) -> Facts:
-    log_p = level_log_probs(shop.model, shop.data.items, shop.state.codes[:, :level].numpy(), level)
-    found = assign_within(log_p, shop.parents(level), method=setting, seed=shop.seed)
+    above = shop.state.codes[:, :level].numpy()
+    with level_scores(shop.model, shop.data.items, above, level) as scores:
+        found = assign_within(scores, shop.parents(level), method=setting, seed=shop.seed)
     shop.state.codes[:, level] = torch.from_numpy(found.codes.astype(np.int64))
     facts = {"level": level + 1, "displaced": float(found.displaced), **_use(shop, level)}
     if (shop.state.start_codes[:, level] >= 0).all():
@@ -73,11 +75,11 @@ def reassign(shop: Workshop, setting: Any) -> Facts:
     facts: Facts = {}
     for level in (number - 1 for number in levels):
         above = shop.state.codes[:, :level].numpy()
-        score = query_log_likelihood(shop, level)
-        score += level_log_probs(shop.model, shop.data.items, above, level)
-        found = assign_within(
-            score.astype(np.float32), shop.parents(level), method=options["method"], seed=shop.seed
-        )
+        with level_scores(shop.model, shop.data.items, above, level) as scores:
+            _add_queries(shop, level, scores)
+            found = assign_within(
+                scores, shop.parents(level), method=options["method"], seed=shop.seed
+            )
         shop.state.codes[:, level] = torch.from_numpy(found.codes.astype(np.int64))
         facts[f"displaced_{level + 1}"] = float(found.displaced)
         shop.findings += check_displaced(found.displaced, level + 1)
@@ -87,26 +89,45 @@ def reassign(shop: Workshop, setting: Any) -> Facts:
     return facts
 
 
-def query_log_likelihood(shop: Workshop, level: int, batch_size: int = 512) -> np.ndarray:
+def _add_queries(shop: Workshop, level: int, scores: ScratchMatrix) -> None:
+    """Add to what items say of themselves what their queries say, a block of items at a time."""
+    for rows in blocks(*scores.shape, BUDGET):
+        total = query_log_likelihood(shop, level, rows=range(rows[0], rows[-1] + 1))
+        total += scores.take(rows)
+        scores.put(rows, total)
+
+
+def query_log_likelihood(
+    shop: Workshop, level: int, batch_size: int = 512, *, rows: range | None = None
+) -> np.ndarray:
     """For every item the sum of log P(code | query, its prefix) over its training queries.
 
+    Args:
+        shop: The model, the items and their training pairs.
+        level: From 0.
+        batch_size: Pairs read at once.
+        rows: Items that follow each other, as many as memory holds; all by default.
+
     Returns:
-        float64 [N, K]; zeros for an item without training queries.
+        float64 [items, K]; zeros for an item without training queries.
     """
     data, model = shop.data, shop.model
-    total = np.zeros((len(shop.state.codes), shop.sizes[level]))
-    lengths = data.train.lengths()[data.pair_query]
-    order = np.argsort(-lengths, kind="stable")
+    rows = range(len(shop.state.codes)) if rows is None else rows
+    total = np.zeros((len(rows), shop.sizes[level]))
+    mine = np.flatnonzero((data.pair_row >= rows.start) & (data.pair_row < rows.stop))
+    lengths = data.train.lengths()[data.pair_query[mine]]
+    order = mine[np.argsort(-lengths, kind="stable")]
     model.eval()
     starts = range(0, len(order), batch_size)
     with torch.no_grad():
         for first in tqdm(starts, desc="Likelihood", disable=len(starts) < 20, leave=False):
             pairs = order[first : first + batch_size]
-            rows = data.pair_row[pairs]
+            asked = data.pair_row[pairs]
             inputs = to_device(data.train.batch(data.pair_query[pairs]), model.device)
-            prefix = shop.state.codes[torch.from_numpy(rows), :level].to(model.device)
+            prefix = shop.state.codes[torch.from_numpy(asked), :level].to(model.device)
             logits = model.level_logits(model.encode_query(**inputs), prefix)
-            np.add.at(total, rows, logits.double().log_softmax(-1).cpu().numpy())
+            log_p = logits.double().log_softmax(-1).cpu().numpy()
+            np.add.at(total, asked - rows.start, log_p)
     return total
 
 

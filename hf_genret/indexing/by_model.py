@@ -9,6 +9,7 @@ import torch
 
 from hf_genret.encoding import ItemSource, backbone_vectors, encode
 from hf_genret.indexing.capacity import Method, assign_within
+from hf_genret.indexing.scratch import ScratchMatrix
 from hf_genret.modeling import GenRetModel
 
 
@@ -19,6 +20,32 @@ def level_log_probs(
     level: int,
     batch_size: int = 256,
 ) -> np.ndarray:
+    """`level_scores` as one array, for as many items as memory holds.
+
+    Args:
+        model: As in `level_scores`.
+        source: As in `level_scores`.
+        codes_so_far: As in `level_scores`.
+        level: As in `level_scores`.
+        batch_size: As in `level_scores`.
+
+    Returns:
+        float32 [N, K_level], log-probabilities.
+
+    Raises:
+        ValueError: As `level_scores`.
+    """
+    with level_scores(model, source, codes_so_far, level, batch_size) as scores:
+        return scores.take(np.arange(len(source)))
+
+
+def level_scores(
+    model: GenRetModel,
+    source: ItemSource,
+    codes_so_far: np.ndarray,
+    level: int,
+    batch_size: int = 256,
+) -> ScratchMatrix:
     """What the model's indexer thinks of every code of one level for each item: P_I^l (URI, Eq. 2).
 
     The indexer is the decoder itself or stands beside it (`config.indexer`).
@@ -31,7 +58,7 @@ def level_log_probs(
         batch_size: Items encoded at once.
 
     Returns:
-        float32 [N, K_level], log-probabilities.
+        [N, K_level], log-probabilities; to be closed by the caller (`with level_scores(...) as`).
 
     Raises:
         ValueError: When `codes_so_far` has another number of items or too few levels.
@@ -42,13 +69,17 @@ def level_log_probs(
             f"found shape {codes_so_far.shape}."
         )
     prefix = torch.from_numpy(np.ascontiguousarray(codes_so_far[:, :level], dtype=np.int64))
-    out = np.empty((len(source), model.config.codebook_sizes[level]), dtype=np.float32)
+    out = ScratchMatrix(len(source), model.config.codebook_sizes[level])
     name = f"Reading items, level {level + 1}"
-    for numbers, encoded in encode(model, source, batch_size=batch_size, description=name):
-        codes = prefix[torch.from_numpy(numbers)].to(model.device)  # [B, l]
-        with torch.no_grad():
-            logits = model.index_logits(encoded, codes)  # [B, K]
-        out[numbers] = logits.float().log_softmax(-1).cpu().numpy()
+    try:
+        for numbers, encoded in encode(model, source, batch_size=batch_size, description=name):
+            codes = prefix[torch.from_numpy(numbers)].to(model.device)  # [B, l]
+            with torch.no_grad():
+                logits = model.index_logits(encoded, codes)  # [B, K]
+            out.put(numbers, logits.float().log_softmax(-1).cpu().numpy())
+    except BaseException:
+        out.close()
+        raise
     return out
 
 
@@ -61,6 +92,8 @@ def assign_by_model(
     batch_size: int = 256,
 ) -> tuple[np.ndarray, list[float]]:
     """Give every item an id, level by level, each child of a node getting its equal share.
+
+    Probabilities of more items than memory holds stand in a scratch file, a level at a time.
 
     Args:
         model: Encoder, decoder and heads.
@@ -79,8 +112,8 @@ def assign_by_model(
     displaced = []
     parents = np.zeros(len(source), dtype=np.int64)  # the root alone
     for level, size in enumerate(sizes):
-        log_p = level_log_probs(model, source, codes, level, batch_size)
-        found = assign_within(log_p, parents, method=method, seed=seed)
+        with level_scores(model, source, codes, level, batch_size) as scores:
+            found = assign_within(scores, parents, method=method, seed=seed)
         codes[:, level] = found.codes
         displaced.append(found.displaced)
         # Nodes are numbered anew at each level, so that no depth runs out of 64 bits.

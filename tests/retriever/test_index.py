@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import torch
 from hf_genret.data.schema import Documents
 from hf_genret.encoding import ItemSource, pooled_vectors
 from hf_genret.errors import DataError
-from hf_genret.indexing.by_model import assign_by_model, level_log_probs
+from hf_genret.indexing import scratch
+from hf_genret.indexing.by_model import assign_by_model, level_log_probs, level_scores
 from hf_genret.modeling.indexers_genret import INDEXERS
 from hf_genret.retriever import GenRetriever
 
@@ -62,6 +64,47 @@ def test_assign_by_model(retriever, corpus, method):
         assert (np.bincount(codes[codes[:, 0] == parent, 1], minlength=5) == 2).all()
     again, _ = assign_by_model(retriever.model, source, method=method)
     assert (again == codes).all()
+
+
+@pytest.mark.parametrize("method", ["greedy", "argmax"])
+def test_scores_in_a_file_give_the_same_codes(retriever, corpus, method, monkeypatch):
+    """More items than memory holds: the whole matrix is the reference."""
+    source = ItemSource(retriever.model, corpus, retriever.processing_class)
+    expected = assign_by_model(retriever.model, source, method=method, batch_size=7)
+    monkeypatch.setattr(scratch, "BUDGET", 25)
+    found = assign_by_model(retriever.model, source, method=method, batch_size=7)
+    assert (found[0] == expected[0]).all() and found[1] == expected[1]
+
+
+def test_loads_are_kept_with_scores_in_a_file(retriever, corpus, monkeypatch):
+    """`exact` beyond the budget: every node still gets its share."""
+    source = ItemSource(retriever.model, corpus, retriever.processing_class)
+    monkeypatch.setattr(scratch, "BUDGET", 25)
+    codes, _ = assign_by_model(retriever.model, source, method="exact")
+    assert (np.bincount(codes[:, 0] * 5 + codes[:, 1], minlength=20) == 2).all()
+
+
+@pytest.mark.parametrize("part", ["encode_items", "index_logits"])
+def test_the_file_of_scores_is_closed_after_an_exception(retriever, corpus, part, monkeypatch):
+    """Wherever the model fails."""
+    files, make = [], tempfile.TemporaryFile
+    monkeypatch.setattr(scratch, "BUDGET", 25)
+    monkeypatch.setattr(
+        tempfile, "TemporaryFile", lambda **kw: files.append(make(**kw)) or files[-1]
+    )
+    source = ItemSource(retriever.model, corpus, retriever.processing_class)
+    calls, work = [], getattr(retriever.model, part)
+
+    def fails_later(*args, **kwargs):
+        calls.append(part)
+        if len(calls) > 2:
+            raise RuntimeError("no more memory")
+        return work(*args, **kwargs)
+
+    monkeypatch.setattr(retriever.model, part, fails_later)
+    with pytest.raises(RuntimeError, match="no more memory"):
+        level_scores(retriever.model, source, np.zeros((40, 0), int), 0, batch_size=7)
+    assert [file.closed for file in files] == [True]
 
 
 @pytest.mark.parametrize("indexer", ["mlp", "pq", "rq"])
