@@ -46,6 +46,19 @@ _FIRST = (
     "machine",
     "id_counts",
 )
+_OF_A_RUN = (
+    "metrics",
+    "candidate_recall",
+    "documents_ranked",
+    "beams",
+    "beam_weight",
+    "fusion",
+    "facts",
+    "costs",
+    "ids",
+    "warnings",
+)
+"""What a report repeats of every run; the rest stands beside the run itself."""
 
 Measured = dict[str, dict[int, Facts]]
 """System -> seed -> figures of that run."""
@@ -92,7 +105,13 @@ def assemble(
         "baseline": baseline if baseline in out else None,
         "equal_pool": None if pool is None else {"documents": pool},
         "systems": out,
-        "runs": {s.name: {str(seed): f for seed, f in measured[s.name].items()} for s in listed},
+        "runs": {
+            system.name: {
+                str(seed): {name: facts[name] for name in _OF_A_RUN if name in facts}
+                for seed, facts in measured[system.name].items()
+            }
+            for system in listed
+        },
     }
 
 
