@@ -31,6 +31,7 @@ from hf_genret.training.runs import (
     trained_rows,
 )
 
+_ASI_DOCUMENTS = 1000  # ranked a query at most in ASI++'s evaluation
 UNTRAINED_FILE = "untrained_encoder.safetensors"
 
 
@@ -61,6 +62,7 @@ class Bench:
         self.exclude, self.seed = exclude_history, seed
         self._makers: dict[str, Callable[[], Run]] = {
             "generative": lambda: self._search(retriever.model, "generative"),
+            "unconstrained": lambda: self._search(retriever.model, "unconstrained", False),
             "kmeans": lambda: self._control("kmeans"),
             "rq": lambda: self._control("rq"),
             "dense": lambda: self._dense(retriever.model, "dense"),
@@ -133,7 +135,8 @@ class Bench:
     def _control(self, ids: str) -> Run:
         return self._search(self._load(ids), ids)
 
-    def _search(self, model: GenRetModel, name: str) -> Run:
+    def _search(self, model: GenRetModel, name: str, constrained: bool = True) -> Run:
+        """By ids; unconstrained as ASI decodes, at most 1,000 documents a query."""
         return search_dataset(
             model,
             self.retriever.processing_class,
@@ -141,6 +144,8 @@ class Bench:
             k=DEPTH,
             exclude_history=self.exclude,
             name=name,
+            constrained=constrained,
+            max_documents=None if constrained else _ASI_DOCUMENTS,
         )
 
     def _dense(self, model: GenRetModel, name: str) -> Run:

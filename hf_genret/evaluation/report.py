@@ -23,6 +23,7 @@ from hf_genret.files import atomic_write_text
 
 SYSTEMS = (
     "generative",
+    "unconstrained",
     "kmeans",
     "rq",
     "dense",

@@ -130,6 +130,8 @@ def test_systems_by_wish(trained, text_folder):
     """Only those; an unknown one is a sentence."""
     report = api.evaluate_checkpoint(trained[0], text_folder, systems=["dense"])
     assert list(report["systems"]) == ["dense"]
+    free = api.evaluate_checkpoint(trained[0], text_folder, systems=["unconstrained"])
+    assert 0 <= free["systems"]["unconstrained"]["facts"]["invalid_ids"] <= 1
     with pytest.raises(ConfigError, match="Unknown system 'dens'; known: "):
         api.evaluate_checkpoint(trained[0], text_folder, systems=["dens"])
 
