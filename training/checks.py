@@ -96,12 +96,12 @@ def known_ids(name: str, what: str = "ids") -> None:
     Raises:
         ConfigError: Naming the nearest known one.
     """
-    from hf_genret.training.given import FROM_DATA, GIVEN  # they need models
+    from hf_genret.training.given import FROM_DATA, GIVEN, PLACES  # they need models
 
     kind, _, argument = name.partition(":")
     known(kind, [*GIVEN, *FROM_DATA], what)
-    if kind == "file" and not argument:
-        raise ConfigError("ids=file needs the file: ids=file:PATH.")
+    if kind in PLACES and not argument:
+        raise ConfigError(f"ids={kind} needs a place: ids={kind}:PATH.")
 
 
 def own_ids(name: str, ids: str) -> None:

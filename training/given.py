@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_genret.checkpoints import load_documents, load_model, locate
 from hf_genret.data import Documents
 from hf_genret.encoding import pooled_vectors
-from hf_genret.errors import ConfigError
+from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.indexing import hierarchical_kmeans, random_codes, residual_kmeans
 from hf_genret.indexing.collaborative import collaborative_vectors, query_aware_vectors
 from hf_genret.indexing.id_files import read_ids
@@ -19,6 +20,7 @@ from hf_genret.indexing.quantizers import product_quantization, rq_vae, vq_vae
 from hf_genret.indexing.text_ids import atomic_codes, title_codes
 from hf_genret.training.bag import train_tokenizer
 from hf_genret.training.batches import interactions
+from hf_genret.training.runs import row_codes as first_ids
 from hf_genret.training.workshop import Workshop
 
 _TITLE_TOKENS = 6  # codes of an id made of words
@@ -81,13 +83,34 @@ def _none(documents: Documents, argument: str) -> Known:
     return np.zeros((len(documents), 1), dtype=np.int32), [1]
 
 
+def _checkpoint(documents: Documents, argument: str) -> Known:
+    """The ids that a checkpoint gave to the same documents, whatever method it was trained with.
+
+    Raises:
+        CheckpointError: When there is no checkpoint, or documents have no id in it.
+    """
+    folder = locate(argument)
+    model = load_model(folder, None, "cpu")
+    place = {name: row for row, name in enumerate(load_documents(folder, model).ids)}
+    missing = [name for name in documents.ids if name not in place]
+    if missing:
+        raise CheckpointError(f"{argument} has no id for {len(missing)} documents ({missing[0]}).")
+    codes = first_ids(model)[[place[name] for name in documents.ids]]
+    return codes.astype(np.int32), list(model.config.codebook_sizes)
+
+
 FROM_DATA: dict[str, Callable[[Documents, str], Known]] = {
     "none": _none,
     "atomic": lambda documents, argument: atomic_codes(len(documents)),
     "title": _title,
     "file": lambda documents, argument: read_ids(Path(argument), documents.ids),
+    "checkpoint": _checkpoint,
 }
-"""Ids that the data alone decide, and their sizes; `name:argument`, as `file:ids.tsv`."""
+"""Ids that are known before there is a model, and their sizes; `name:argument`, as
+`file:ids.tsv`."""
+
+PLACES = ("file", "checkpoint")
+"""Those whose argument is a place."""
 
 
 def ids_from_data(name: str, documents: Documents) -> Known | None:

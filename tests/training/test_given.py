@@ -14,9 +14,10 @@ import torch
 from hf_genret import GenRetriever
 from hf_genret.data import Documents, Queries, load_data
 from hf_genret.encoding import QuerySource, pooled_vectors
-from hf_genret.errors import ConfigError, DataError
+from hf_genret.errors import CheckpointError, ConfigError, DataError
 from hf_genret.indexing import hierarchical_kmeans
 from hf_genret.indexing.id_files import write_ids
+from hf_genret.modeling import GenRetConfig, GenRetModel
 from hf_genret.training import api, given
 from hf_genret.training.curriculum import RunState, stages_from
 from hf_genret.training.given import FROM_DATA, GIVEN, give_codes, ids_from_data
@@ -196,13 +197,28 @@ def test_ids_of_the_data_have_to_be_the_recipe_s_own(shop_of, tiny):
     ("ids", "message"),
     [
         ("kmean", "Unknown ids 'kmean'; did you mean 'kmeans'"),
-        ("file", "ids=file needs the file: ids=file:PATH"),
+        ("file", "ids=file needs a place: ids=file:PATH"),
     ],
 )
 def test_mistakes_in_a_recipe(ids, message):
     """One sentence, before anything is loaded."""
     with pytest.raises(ConfigError, match=message):
         load_recipe("fixed", [f"ids={ids}"])
+
+
+def test_ids_of_another_checkpoint(tmp_path, make_data):
+    """Each document keeps the id it has there, whatever its row here; an unknown one is refused."""
+    data = make_data(12)
+    model = GenRetModel(GenRetConfig(vector_dim=8, codebook_sizes=[3, 5]))
+    codes = torch.stack([torch.arange(12) % 3, torch.arange(12) % 5], dim=1)
+    model.set_index(codes, vectors=torch.zeros(12, 8))
+    GenRetriever(model, None, data.documents).save_pretrained(tmp_path / "other")
+    order = np.arange(12)[::-1]
+    found = ids_from_data(f"checkpoint:{tmp_path / 'other'}", data.documents.take(order))
+    assert found is not None and found[1] == [3, 5]
+    assert np.array_equal(found[0], codes.numpy()[order])
+    with pytest.raises(CheckpointError, match=r"has no id for 8 documents \(d12\)"):
+        ids_from_data(f"checkpoint:{tmp_path / 'other'}", make_data(20).documents)
 
 
 # ---- whole trainings ----------------------------------------------------------------------

@@ -16,6 +16,7 @@ from hf_genret.plotting import TRAINING_FILE
 from hf_genret.training import api
 from hf_genret.training.compare.names import System
 from hf_genret.training.compare.plan import START, Plan
+from hf_genret.training.given import PLACES
 from hf_genret.training.recipes import Recipe
 from hf_genret.training.run_folder import identity
 
@@ -131,8 +132,9 @@ def shown_setting(setting: str) -> str:
     key, _, value = setting.partition("=")
     if key.strip() == "encoder" and value not in ("bag", "items"):
         return f"{key}=ENCODER"
-    if key.strip() == "ids" and value.startswith("file:"):
-        return f"{key}=file:{Path(value.removeprefix('file:')).name}"
+    kind, _, place = value.partition(":")
+    if key.strip() == "ids" and kind in PLACES:
+        return f"{key}={kind}:{Path(place).name}"
     return setting
 
 

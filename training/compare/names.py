@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hf_genret.errors import ConfigError
 from hf_genret.training.checks import nearest
-from hf_genret.training.given import FROM_DATA, GIVEN
+from hf_genret.training.given import FROM_DATA, GIVEN, PLACES
 from hf_genret.training.recipes import list_recipes, load_recipe, variants
 from hf_genret.training.runs import UNTRAINED
 
@@ -43,7 +43,9 @@ class System:
         """The name of its files: one a system, the same in every run."""
         plain = re.sub(r"[^A-Za-z0-9@+._-]", "-", self.name.replace(":", "."))
         identity = "|".join([self.name, self.recipe, *self.settings])
-        if plain == self.name.replace(":", ".") and not any("file:" in s for s in self.settings):
+        if plain == self.name.replace(":", ".") and not any(
+            f"ids={kind}:" in s for s in self.settings for kind in PLACES
+        ):
             return plain
         return f"{plain}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
@@ -153,8 +155,8 @@ def _variant(recipe: str, variant: str) -> System:
     kind, _, argument = variant.partition(":")
     if recipe != GIVEN_IDS or kind not in (*GIVEN, *FROM_DATA):
         raise _unknown(name)
-    if kind == "file" and not argument:
-        raise ConfigError(f"'{name}' needs the file of ids: {name}:PATH.")
+    if kind in PLACES and not argument:
+        raise ConfigError(f"'{name}' needs the place of the ids: {name}:PATH.")
     shown = f"{recipe}:{kind}" + (f":{Path(argument).name}" if argument else "")
     return System(shown, recipe, (f"ids={variant}",))
 
