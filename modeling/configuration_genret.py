@@ -7,6 +7,19 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+_FOR_TRANSFORMERS: dict[str, Any] = {
+    "is_encoder_decoder": True,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 0,
+    "tie_word_embeddings": False,
+    # One auto class a class goes into auto_map by itself; AutoModel must be there as well.
+    "auto_map": {
+        "AutoConfig": "configuration_genret.GenRetConfig",
+        "AutoModel": "modeling_genret.GenRetModel",
+        "AutoModelForSeq2SeqLM": "modeling_genret.GenRetModel",
+    },
+}
+
 
 class GenRetConfig(PreTrainedConfig):
     """Everything needed to rebuild a `GenRetModel` before its weights are loaded.
@@ -154,20 +167,7 @@ class GenRetConfig(PreTrainedConfig):
         self.num_paths = num_paths
         self.num_nodes = list(num_nodes) if num_nodes else [0] * len(self.codebook_sizes)
         self._check()
-        kwargs.setdefault("is_encoder_decoder", True)
-        kwargs.setdefault("pad_token_id", 0)
-        kwargs.setdefault("decoder_start_token_id", 0)
-        kwargs.setdefault("tie_word_embeddings", False)
-        # One auto class a class goes into auto_map by itself; AutoModel must be there as well.
-        kwargs.setdefault(
-            "auto_map",
-            {
-                "AutoConfig": "configuration_genret.GenRetConfig",
-                "AutoModel": "modeling_genret.GenRetModel",
-                "AutoModelForSeq2SeqLM": "modeling_genret.GenRetModel",
-            },
-        )
-        super().__init__(**kwargs)
+        super().__init__(**{**copy.deepcopy(_FOR_TRANSFORMERS), **kwargs})
 
     def _check(self) -> None:
         """Refuse settings that contradict each other, in one sentence each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -47,7 +48,7 @@ class MlpIndexer(nn.Module):
         return logits
 
 
-class _Quantizer(nn.Module):
+class _Quantizer(nn.Module, ABC):
     """Codebooks of its own and a similarity to them."""
 
     def __init__(self, config: GenRetConfig, widths: Sequence[int]) -> None:
@@ -59,9 +60,9 @@ class _Quantizer(nn.Module):
         )
         self.scale = nn.Parameter(torch.full((1,), float(config.indexer_scale)))
 
+    @abstractmethod
     def target(self, level: int, vectors: Tensor, prefix: Prefix) -> Tensor:
         """What the codebook of a level has to describe, [B, width of the level]."""
-        raise NotImplementedError
 
     def level_logits(self, level: int, vectors: Tensor, prefix: Prefix, heads: nn.Module) -> Tensor:
         """Logits [B, K_level], as `MlpIndexer.level_logits`."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from hf_genret.data.schema import Queries
 from hf_genret.errors import ConfigError, MissingExtraError
-from hf_genret.evaluation.ranking import history_note, top_rows
+from hf_genret.evaluation.ranking import Ranked, history_note, rank_chunks, top_rows
 from hf_genret.evaluation.run import Run
 
 Engine = Literal["auto", "faiss", "numpy"]
@@ -67,28 +65,15 @@ def rank_by_faiss(
     right = np.ascontiguousarray(right)
     index = faiss.IndexFlatIP(right.shape[1])
     index.add(right)
-    rows: list[np.ndarray] = []
-    scores: list[np.ndarray] = []
-    began = time.perf_counter()
-    for start in tqdm(range(0, len(left), _CHUNK), desc=name, leave=False, delay=2):
-        found, values = _search(
-            index, np.ascontiguousarray(left[start : start + _CHUNK]), right, depth
-        )
-        rows += found
-        scores += values
-    elapsed = time.perf_counter() - began
-    return Run(
-        name,
-        rows,
-        scores,
-        latency_ms=1000 * elapsed / max(len(queries), 1),
-        notes=[*history_note(queries, False), "exhaustive search by FAISS IndexFlatIP"],
-    )
+
+    def find(start: int, end: int) -> Ranked:
+        return _search(index, np.ascontiguousarray(left[start:end]), right, depth)
+
+    notes = [*history_note(queries, False), "exhaustive search by FAISS IndexFlatIP"]
+    return rank_chunks(name, find, queries, _CHUNK, notes)
 
 
-def _search(
-    index: Any, left: np.ndarray, right: np.ndarray, depth: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _search(index: Any, left: np.ndarray, right: np.ndarray, depth: int) -> Ranked:
     """The best rows of some queries, equal scores in row order."""
     total = len(right)
     depth = min(depth, total)

@@ -14,8 +14,11 @@ from hf_genret.evaluation.run import Run, flatten
 
 _CELLS = 4_000_000  # scores held at once
 
+Ranked = tuple[list[np.ndarray], list[np.ndarray]]
+"""Rows and scores, best first, one array a query."""
 
-def top_rows(scores: np.ndarray, depth: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+
+def top_rows(scores: np.ndarray, depth: int) -> Ranked:
     """The best rows of each query, best first.
 
     Args:
@@ -88,26 +91,41 @@ def rank_all(
         excluded, where queries have histories.
     """
     excluded = history_rows(queries, exclude_history)
-    rows: list[np.ndarray] = []
-    scores: list[np.ndarray] = []
-    chunk = max(1, min(256, _CELLS // max(num_documents, 1)))
-    began = time.perf_counter()
-    for start in tqdm(range(0, len(queries), chunk), desc=name, leave=False, delay=2):
-        end = min(start + chunk, len(queries))
+
+    def find(start: int, end: int) -> Ranked:
         values = score(start, end)  # [end - start, N]
         if excluded is not None:
             values[flatten(list(excluded[start:end]))] = -np.inf
-        found, found_scores = top_rows(values, depth)
+        return top_rows(values, depth)
+
+    chunk = max(1, min(256, _CELLS // max(num_documents, 1)))
+    return rank_chunks(name, find, queries, chunk, history_note(queries, exclude_history))
+
+
+def rank_chunks(
+    name: str, find: Callable[[int, int], Ranked], queries: Queries, chunk: int, notes: list[str]
+) -> Run:
+    """A run made some queries at a time.
+
+    Args:
+        name: Name of the system.
+        find: Rows and scores, best first, of the queries from a number up to another one.
+        queries: The split.
+        chunk: Queries at a time.
+        notes: Of the run.
+
+    Returns:
+        A run with the measured milliseconds a query.
+    """
+    rows: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    began = time.perf_counter()
+    for start in tqdm(range(0, len(queries), chunk), desc=name, leave=False, delay=2):
+        found, values = find(start, min(start + chunk, len(queries)))
         rows += found
-        scores += found_scores
-    elapsed = time.perf_counter() - began
-    return Run(
-        name,
-        rows,
-        scores,
-        latency_ms=1000 * elapsed / max(len(queries), 1),
-        notes=history_note(queries, exclude_history),
-    )
+        scores += values
+    latency = 1000 * (time.perf_counter() - began) / max(len(queries), 1)
+    return Run(name, rows, scores, latency_ms=latency, notes=notes)
 
 
 def history_note(queries: Queries, exclude_history: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ _SETTLE = 0.75  # share of the steps after which no code is placed any more
 _CHUNK = 1 << 22  # cells of a block of distances, or of vectors read at once
 
 
-class Codebooks(nn.Module):
+class Codebooks(nn.Module, ABC):
     """One codebook a level; subclasses say what a level reads and what the levels make together.
 
     Args:
@@ -36,13 +37,13 @@ class Codebooks(nn.Module):
         )
         self.used = [torch.zeros(size, dtype=torch.long) for size in sizes]  # since the last look
 
+    @abstractmethod
     def read(self, latent: Tensor, level: int, chosen: Sequence[Tensor]) -> Tensor:
         """What one level quantizes, given the code vectors of the levels before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def join(self, chosen: Sequence[Tensor]) -> Tensor:
         """The quantized latent vector from the code vectors of all levels."""
-        raise NotImplementedError
 
     def forward(self, latent: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Quantize.
