@@ -282,7 +282,7 @@ def test_a_mistake_leaves_an_interrupted_run_alone(tmp_path, small_folder):
         api.train(small_folder, "uri", tmp_path / "out", ["levles=2"])
     with pytest.raises(ConfigError, match="Use uri"):
         api.train(small_folder, "uri-sequential", tmp_path / "out")
-    with pytest.raises(ConfigError, match="controls need a stage with the objective cross_entropy"):
+    with pytest.raises(ConfigError, match="controls need a stage that trains on final ids"):
         api.train(small_folder, "uri", tmp_path / "out", ["stages=[]"])
     assert (work / "precious").is_file()
 
