@@ -79,7 +79,7 @@ class ClusterHeads(nn.Module):
     def __init__(self, config: GenRetConfig) -> None:
         super().__init__()
         self.sizes = config.codebook_sizes
-        self.cosine = config.head_similarity == "cosine"
+        self.similarity = config.head_similarity
         self.centres = nn.ParameterList()
         self.residuals = nn.ModuleList()
         self._flat: list[bool] = []
@@ -108,19 +108,37 @@ class ClusterHeads(nn.Module):
         Returns:
             [B, K_level].
         """
-        point = vectors + self.residuals[level](hidden)  # [B, D]
-        if self.is_flat(level):
-            point = point - self._above(level, prefix)
-        centres = self.centres[level]
-        if self.cosine:
-            point = functional.normalize(point, dim=-1)
-            centres = functional.normalize(centres, dim=-1)
+        return self.logits(level, self.point(level, hidden, vectors, prefix), prefix)
+
+    def point(self, level: int, hidden: Tensor, vectors: Tensor, prefix: Tensor) -> Tensor:
+        """Where a query or document stands before a level's code is chosen, [B, D]."""
+        moved: Tensor = vectors + self.residuals[level](hidden)
+        return moved - self._above(level, prefix) if self.is_flat(level) else moved
+
+    def codebook(self, level: int, prefix: Tensor) -> Tensor:
+        """Vectors of the codes after each prefix, [B, K, D]; [K, D] where all have the same."""
+        return self._children(level, prefix, self.centres[level])
+
+    def _children(self, level: int, prefix: Tensor, centres: Tensor) -> Tensor:
         if level == 0 or self.is_flat(level):
-            return self.scale[level] * (point @ centres.T)
-        size = self.sizes[level]
+            return centres
         node = node_number(prefix, self.sizes)  # [B]
-        children = centres.view(-1, size, centres.shape[-1])[node]  # [B, K, D]
-        return self.scale[level] * torch.einsum("bd,bkd->bk", point, children)
+        return centres.view(-1, self.sizes[level], centres.shape[-1])[node]
+
+    def level_scale(self, level: int) -> Tensor:
+        """The level's inverse temperature."""
+        return self.scale[level]
+
+    def logits(self, level: int, points: Tensor, prefix: Tensor) -> Tensor:
+        """Logits [B, K_level] of points [B, D]."""
+        centres = self.centres[level]
+        if self.similarity == "cosine":  # once a centre, not once a query
+            points = functional.normalize(points, dim=-1)
+            centres = functional.normalize(centres, dim=-1)
+        codebook = self._children(level, prefix, centres)
+        if codebook.ndim == 2:
+            return self.level_scale(level) * (points @ codebook.T)
+        return self.level_scale(level) * torch.einsum("bd,bkd->bk", points, codebook)
 
     def _above(self, level: int, prefix: Tensor) -> Tensor:
         """What the centres of the levels above have explained already, [B, D]."""
@@ -132,16 +150,19 @@ class ClusterHeads(nn.Module):
         return total
 
     @torch.no_grad()
-    def start(self, level: int, centres: Tensor) -> None:
-        """Put a level's centres at the given points; the residual map goes back to zero.
+    def start(self, level: int, centres: Tensor, *, keep: bool = False) -> None:
+        """Put a level's centres at the given points.
 
         Args:
             level: From 0.
             centres: [rows, D], one a node (mixed radix order) or one a code.
+            keep: Whether the residual map, which moved those points, stays; else it goes back to
+                zero.
         """
         self.centres[level].copy_(centres)
-        for parameter in self.residuals[level].parameters():
-            parameter.zero_()
+        if not keep:
+            for parameter in self.residuals[level].parameters():
+                parameter.zero_()
 
 
 class CodebookHeads(nn.Module):
@@ -195,8 +216,20 @@ class CodebookHeads(nn.Module):
         moved: Tensor = self.residuals[level](hidden)
         return self.residual(vectors, prefix) + moved
 
-    def logits(self, level: int, points: Tensor) -> Tensor:
-        """Logits [B, K_level] of points [B, D]."""
+    def codebook(self, level: int, prefix: Prefix) -> Tensor:
+        """Vectors of a level's codes, [K, D], the same after every prefix."""
+        del prefix
+        centres: Tensor = self.centres[level]
+        return centres
+
+    def level_scale(self, level: int) -> Tensor:
+        """The inverse temperature, the same at every level."""
+        del level
+        return self.scale
+
+    def logits(self, level: int, points: Tensor, prefix: Prefix = ()) -> Tensor:
+        """Logits [B, K_level] of points [B, D]; the prefix does not matter."""
+        del prefix
         return self.scale * similarity(self.similarity, points, self.centres[level])
 
     def forward(self, level: int, hidden: Tensor, vectors: Tensor, prefix: Prefix) -> Tensor:

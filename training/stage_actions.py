@@ -13,7 +13,13 @@ from tqdm.auto import tqdm
 
 from hf_genret.encoding import encode, pooled_vectors
 from hf_genret.errors import ConfigError
-from hf_genret.indexing import balanced_kmeans, cluster_level, kmeans, node_centroids
+from hf_genret.indexing import (
+    balanced_kmeans,
+    cluster_level,
+    kmeans,
+    node_centroids,
+    node_numbers,
+)
 from hf_genret.indexing.constrained import constrained_kmeans
 from hf_genret.modeling import EncoderOutput
 from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
@@ -62,18 +68,22 @@ def start_codebooks(shop: Workshop, setting: Any) -> Facts:
     """Start codebooks at clusters of what they have to describe, level by level.
 
     They are those of codebook heads (GenRet, section 3.3; DGI, section 4.6), or of an indexer that
-    has codebooks of its own; codebook heads beside a residual quantizer start with it. `setting`
-    is `balanced`, `plain`, or a dictionary for `constrained_kmeans` with `size_min` and `size_max`
-    as multiples of N / K.
+    has codebooks of its own; codebook heads beside a residual quantizer start with it. Cluster
+    heads have one below each prefix. `setting` is `balanced`, `plain`, or a dictionary for
+    `constrained_kmeans` with `size_min` and `size_max` as multiples of N / K.
     """
     owner = shop.model.indexer
     if not hasattr(owner, "codebooks"):
         owner = shop.model.heads
-        if not isinstance(owner, CodebookHeads):
+        if not isinstance(owner, (CodebookHeads, ClusterHeads)):
             raise ConfigError("codebook: the model has no codebooks (head_type or indexer).")
     codes = shop.state.codes.clone()
     for level in shop.levels:
         points = codebook_points(shop, owner, level, codes)
+        if isinstance(owner, ClusterHeads) and not owner.is_flat(level):
+            codes[:, level] = _start_node_codebooks(shop, owner, level, points, codes, setting)
+            shop.state.start_codes[:, level] = codes[:, level]
+            continue
         size = shop.sizes[level]
         seed = shop.seed + level
         if setting == "plain":
@@ -92,6 +102,31 @@ def start_codebooks(shop: Workshop, setting: Any) -> Facts:
         codes[:, level] = torch.from_numpy(found.labels.astype(np.int64))
         shop.state.start_codes[:, level] = codes[:, level]
     return {"codebook": str(setting)}
+
+
+def _start_node_codebooks(
+    shop: Workshop, heads: ClusterHeads, level: int, points: np.ndarray, codes: Tensor, setting: Any
+) -> Tensor:
+    """Cluster the points below each prefix and put that prefix's codebook there; labels [N]."""
+    if setting not in ("balanced", "plain"):
+        raise ConfigError("codebook: bounds of sizes need one codebook a level, not one a prefix.")
+    if shop.cosine:
+        points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    known = codes.numpy()
+    nodes = node_numbers(known, shop.sizes, level - 1) if level else np.zeros(len(known), np.int64)
+    labels = cluster_level(
+        points,
+        nodes,
+        shop.sizes[level],
+        seed=shop.seed + level,
+        balanced=setting == "balanced",
+        cosine=shop.cosine,
+    )
+    together = known.copy()
+    together[:, level] = labels
+    centres = node_centroids(points, together, shop.sizes, level, normalize=shop.cosine)
+    heads.start(level, torch.from_numpy(centres), keep=True)
+    return torch.from_numpy(labels.astype(np.int64))
 
 
 def codebook_points(shop: Workshop, owner: Any, level: int, codes: Tensor) -> np.ndarray:

@@ -372,10 +372,10 @@ def test_a_tied_quantizer_starts_the_heads(shop_with):
     assert np.allclose(first, means(shop.vectors, shop.state.start_codes[:, 0], 4), atol=1e-5)
 
 
-def test_a_model_without_codebooks(shop):
+def test_a_model_without_codebooks(shop_with):
     """One sentence."""
     with pytest.raises(ConfigError, match="codebook: the model has no codebooks"):
-        perform(shop, {"codebook": "balanced"})
+        perform(shop_with(head_type="plain"), {"codebook": "balanced"})
 
 
 # ---- names --------------------------------------------------------------------------------

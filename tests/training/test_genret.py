@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import EncoderOutput, GenRetConfig
-from hf_genret.modeling.heads_genret import CodebookHeads
+from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
 from hf_genret.training.batches import PairBatches
+from hf_genret.training.curriculum import RunState, Stage
 from hf_genret.training.objectives import OBJECTIVES, Context, GenRetObjective
+from hf_genret.training.stage_actions import perform
+from hf_genret.training.workshop import Workshop
 
 SIZES = [3, 4]
 CODES = torch.tensor([[0, 1], [0, 2], [1, 0], [1, 3], [2, 2], [0, 2]])
@@ -26,20 +29,13 @@ TERMS = ["reconstruction", "commitment", "contrastive", "query"]
 class Points(nn.Module):
     """Stands for a model: q_t and d_t are given numbers, codebooks and scale are real heads."""
 
-    def __init__(self, similarity: str = "dot") -> None:
+    def __init__(self, similarity: str = "dot", heads: Any = CodebookHeads) -> None:
         super().__init__()
         make = torch.Generator().manual_seed(4)
         self.q = nn.ParameterList(torch.randn(5, 6, generator=make) for _ in SIZES)
         self.d = nn.ParameterList(torch.randn(6, 6, generator=make) for _ in SIZES)
-        self.heads = CodebookHeads(
-            GenRetConfig(
-                vector_dim=6,
-                codebook_sizes=SIZES,
-                head_type="codebook",
-                head_similarity=similarity,
-                head_scale=SCALE,
-            )
-        )
+        sizes: dict[str, Any] = {"vector_dim": 6, "codebook_sizes": SIZES}
+        self.heads = heads(GenRetConfig(**sizes, head_similarity=similarity, head_scale=SCALE))
         for centre in self.heads.centres:
             nn.init.normal_(centre, generator=make)
 
@@ -128,6 +124,27 @@ def test_step_two_by_hand():
     assert set(terms) == set(TERMS)
     for name, value in expected.items():
         assert float(terms[name]) == pytest.approx(weights[name] * value, rel=1e-5)
+
+
+def test_a_codebook_below_each_prefix_by_hand():
+    """With cluster heads E_T is the prefix's own; the codebooks before it stay."""
+    model = Points(heads=ClusterHeads)
+    terms = objective(reassignment="none")(model, batch_of())
+    _, d, centres = parts(model)
+    first = CODES[ROWS, 0].numpy()
+    own = centres[1].reshape(3, 4, 6)[first]  # [B, K, D]
+    scores = SCALE * np.einsum("bd,bkd->bk", d[1], own)
+    codes = scores.argmax(1)
+    commitment = -np.mean(log_softmax(scores)[np.arange(5), codes])
+    commitment += cross_entropy(d[0], centres[0], first)
+    assert float(terms["reconstruction"].detach()) == pytest.approx(
+        found(own[np.arange(5), codes], d[1], SAME_PREFIX), rel=1e-5
+    )
+    assert float(terms["commitment"].detach()) == pytest.approx(commitment, rel=1e-5)
+    sum(terms.values()).backward()
+    assert model.heads.centres[0].grad is None
+    learns = model.heads.centres[1].grad.view(3, 4, 6).abs().sum((1, 2)) > 0
+    assert learns.tolist() == [True, True, False]  # nobody in the batch starts with code 2
 
 
 def test_step_one_by_hand():
@@ -299,7 +316,7 @@ def collapsed() -> Points:
 
 def codes_in(model: Points, rows: Tensor = ROWS, **options: Any) -> tuple[list[int], Any]:
     made = objective(**options)
-    return made._codes(model.heads, 2, model.d[1][rows], rows).tolist(), made
+    return made._codes(model.heads, model.d[1][rows], CODES[rows, :1], rows).tolist(), made
 
 
 @pytest.mark.parametrize("centred", [False, True])
@@ -320,9 +337,48 @@ def test_a_document_has_one_code_in_a_batch():
     model = Points()
     made = objective()
     points = model.d[1][ROWS] + 3.0 * torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
-    codes = made._codes(model.heads, 2, points, ROWS)
+    codes = made._codes(model.heads, points, CODES[ROWS, :1], ROWS)
     assert codes[1] == codes[4]
     assert int(made.use[2].sum()) == 4
+
+
+# ---- the start of a codebook ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head_type", ["codebook", "cluster"])
+def test_a_codebook_starts_where_the_warm_up_brought_the_points(
+    tiny, model_on, pairs_of, head_type
+):
+    """Clusters of d_T; cluster heads have one codebook below each prefix, and keep what moved."""
+    model, tokenizer = model_on(tiny, head_type=head_type)
+    data = pairs_of(tiny, model, tokenizer)
+    state = RunState.fresh(60, 2)
+    state.codes[:, 0] = torch.arange(60) % 4
+    nn.init.normal_(model.heads.residuals[1].weight, std=0.5)
+    shop = Workshop(model, data, state, Stage("level-2", "genret", ["heads"], level=2), 0)
+    with torch.no_grad():
+        model.eval()
+        encoded = model.encode_items(**data.items.batch(np.arange(60)))
+        points = nn.functional.normalize(model.path_points(encoded, state.codes[:, :1])[1], dim=-1)
+    perform(shop, {"codebook": "balanced"})
+    labels, centres = state.start_codes[:, 1], model.heads.centres[1]
+    assert sorted(set(labels.tolist())) == [0, 1, 2]
+    if head_type == "codebook":
+        assert centres.shape == (3, 16)
+        assert (state.start_codes[:, 0] == -1).all()
+    else:
+        node = state.codes[:, 0] * 3 + labels
+        assert torch.bincount(node).tolist() == [5] * 12
+        means = torch.stack([points[node == n].mean(0) for n in range(12)])
+        torch.testing.assert_close(centres.detach(), nn.functional.normalize(means, dim=-1))
+    assert model.heads.residuals[1].weight.abs().sum() > 0
+    bounds = {"size_min": 0.5, "size_max": 2.0}
+    if head_type == "codebook":
+        perform(shop, {"codebook": bounds})
+        assert torch.bincount(state.start_codes[:, 1]).min() >= 10
+    else:
+        with pytest.raises(ConfigError, match="one codebook a level"):
+            perform(shop, {"codebook": bounds})
 
 
 # ---- batches and settings -----------------------------------------------------------------
@@ -355,8 +411,8 @@ def test_wrong_settings():
         objective(rec=1.0)
 
 
-def test_it_wants_codebook_heads(tiny, model_on):
+def test_it_wants_heads_with_vectors(tiny, model_on):
     """Heads without points d_t have nothing to reconstruct from."""
-    model, _ = model_on(tiny)
-    with pytest.raises(ConfigError, match="needs codebook heads"):
+    model, _ = model_on(tiny, head_type="plain")
+    with pytest.raises(ConfigError, match="needs heads with vectors"):
         objective()(model, batch_of())

@@ -15,10 +15,11 @@ from torch.nn import Parameter, functional
 from hf_genret.errors import ConfigError
 from hf_genret.indexing.sinkhorn import centred, sinkhorn
 from hf_genret.modeling import GenRetModel
-from hf_genret.modeling.heads_genret import CodebookHeads
+from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
 from hf_genret.training.objectives.base import Objective, codes_of, same_pairs
 
 REASSIGNMENTS = ("sinkhorn", "none")
+Heads = CodebookHeads | ClusterHeads
 
 
 @dataclass
@@ -60,10 +61,13 @@ class GenRetOptions:
 class GenRetObjective(Objective):
     """L_Rec + L_Com + L_Ret at step T = `level` (Eq. 11); at level 0 all steps at once.
 
-    d_T and E_T are the points and the codebook of codebook heads, and inner products are theirs:
-    scaled, and of unit vectors where the heads say `cosine`. Of the product in Eq. 6 only step T
-    is computed: the vectors of earlier steps stand under a stop-gradient on both sides
-    (z_t is sg(z_t), the candidates are sg(d_t)), so their factors are constants.
+    d_T and E_T are the points and the codebook of the heads, and inner products are theirs: scaled,
+    and of unit vectors where the heads say `cosine`. Codebook heads have one codebook a step, as in
+    the paper; cluster heads one below each prefix, which small codebooks need.
+
+    Of the product in Eq. 6 only step T is computed: the vectors of earlier steps stand under a
+    stop-gradient on both sides (z_t is sg(z_t), the candidates are sg(d_t)), so their factors are
+    constants.
 
     At level 0 nothing is frozen: each step reads the codes that the batch has just been given.
     """
@@ -99,18 +103,18 @@ class GenRetObjective(Objective):
     def __call__(self, model: GenRetModel, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Weighted terms `reconstruction`, `commitment`, `contrastive`, `query`."""
         heads = model.heads
-        if not isinstance(heads, CodebookHeads):
-            raise ConfigError("GenRet needs codebook heads (model.head_type: codebook).")
+        if not isinstance(heads, Heads):
+            raise ConfigError("GenRet needs heads with vectors (head_type: cluster or codebook).")
         queries = model.encode_query(**batch["query"])
         items = model.encode_items(**batch["item"])
         level, rows = self.context.level, batch["rows"]
         prefix = codes_of(self.context, rows, max(level - 1, 0))
-        steps = [level] if level else range(1, len(self.context.sizes) + 1)
+        steps = 1 if level else len(self.context.sizes)
         terms: dict[str, Tensor] = {}
         with still(heads.centres[: level - 1] if level and self.options.frozen else []):
-            for step in steps:
+            for _ in range(steps):
                 q, d = model.path_points(queries, prefix), model.path_points(items, prefix)
-                codes = self._codes(heads, step, d[step - 1], rows)
+                codes = self._codes(heads, d[-1], prefix, rows)
                 for name, value in self._step(heads, q, d, prefix, codes, batch).items():
                     terms[name] = terms[name] + value if name in terms else value
                 if codes is not None:
@@ -119,7 +123,7 @@ class GenRetObjective(Objective):
 
     def _step(
         self,
-        heads: CodebookHeads,
+        heads: Heads,
         queries: list[Tensor],
         items: list[Tensor],
         prefix: Tensor,
@@ -129,13 +133,14 @@ class GenRetObjective(Objective):
         """The terms of step T; `queries` and `items` are q_1..q_T and d_1..d_T, [B, D] each."""
         options, rows, step = self.options, batch["rows"], prefix.shape[1]  # from 0
         q, d = compared(heads, queries[step]), compared(heads, items[step])
-        z = d if codes is None else quantized(d, compared(heads, heads.centres[step][codes]))
+        z = d if codes is None else quantized(d, compared(heads, chosen(heads, prefix, codes)))
+        scale = heads.level_scale(step)
         others = ~torch.eye(len(d), dtype=torch.bool, device=d.device)
         false = same_pairs(self.context, batch["queries"], rows) & others
         terms = {
             "reconstruction": options.reconstruction
-            * found_again(heads.scale, z, d.detach(), self._elsewhere(prefix, rows) & others),
-            "contrastive": options.contrastive * found_again(heads.scale, q, d, false),
+            * found_again(scale, z, d.detach(), self._elsewhere(prefix, rows) & others),
+            "contrastive": options.contrastive * found_again(scale, q, d, false),
         }
         for name, points in (("commitment", items), ("query", queries)):
             weight = getattr(options, name)
@@ -143,16 +148,18 @@ class GenRetObjective(Objective):
         return terms
 
     def _cross_entropy(
-        self, heads: CodebookHeads, points: list[Tensor], prefix: Tensor, codes: Tensor | None
+        self, heads: Heads, points: list[Tensor], prefix: Tensor, codes: Tensor | None
     ) -> Tensor:
         """-sum_{t <= T} log P(z_t | z_<t), the steps before T weighted; nats, a mean over B."""
         total = points[0].new_zeros(())
         if codes is not None:
             step = prefix.shape[1]
-            total = total + functional.cross_entropy(heads.logits(step, points[step]), codes)
+            logits = heads.logits(step, points[step], prefix)
+            total = total + functional.cross_entropy(logits, codes)
         if self.context.level:  # at level 0 each of them has been a step of its own
             for i in range(prefix.shape[1]):
-                loss = functional.cross_entropy(heads.logits(i, points[i]), prefix[:, i])
+                logits = heads.logits(i, points[i], prefix[:, :i])
+                loss = functional.cross_entropy(logits, prefix[:, i])
                 total = total + self.options.earlier * loss
         return total
 
@@ -164,14 +171,13 @@ class GenRetObjective(Objective):
         return elsewhere
 
     @torch.no_grad()
-    def _codes(
-        self, heads: CodebookHeads, step: int, points: Tensor, rows: Tensor
-    ) -> Tensor | None:
+    def _codes(self, heads: Heads, points: Tensor, prefix: Tensor, rows: Tensor) -> Tensor | None:
         """z_T of the batch's documents [B], the same wherever a document stands in it."""
         if self.options.warm_up:
             return None
         unique, place = rows.unique(return_inverse=True)
-        logits = heads.logits(step - 1, points)  # [B, K]
+        step = prefix.shape[1] + 1
+        logits = heads.logits(step - 1, points, prefix)  # [B, K]
         total = logits.new_zeros(len(unique), logits.shape[1]).index_add(0, place, logits)
         logits = total / torch.bincount(place).unsqueeze(1)  # [documents, K]; dropout differs
         probable = logits.argmax(-1)
@@ -186,13 +192,21 @@ class GenRetObjective(Objective):
         return spread[place]
 
 
-def compared(heads: CodebookHeads, vectors: Tensor) -> Tensor:
+def compared(heads: Heads, vectors: Tensor) -> Tensor:
     """What inner products are taken of, [B, D]: directions where the heads say `cosine`.
 
     They come before the straight-through step: a gradient that passed a code's vector alone would
     not see how long d_T is, and d_T would grow without end.
     """
     return functional.normalize(vectors, dim=-1) if heads.similarity == "cosine" else vectors
+
+
+def chosen(heads: Heads, prefix: Tensor, codes: Tensor) -> Tensor:
+    """e_{T, z_T}: the vectors of codes [B] after prefixes [B, T - 1], [B, D]."""
+    codebook = heads.codebook(prefix.shape[1], prefix)  # [K, D] or [B, K, D]
+    if codebook.ndim == 2:
+        return codebook[codes]
+    return codebook[torch.arange(len(codes), device=codes.device), codes]
 
 
 def quantized(points: Tensor, vectors: Tensor) -> Tensor:
