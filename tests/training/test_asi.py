@@ -281,7 +281,7 @@ def test_density_parts_ids_and_the_printed_sign_pulls_them_together(reading, par
     def shared(p: list[Tensor]) -> float:
         """Probability that two ids agree, the mean over pairs and levels."""
         agree = [level @ level.T for level in p]
-        return float(torch.stack(agree)[:, apart].mean())
+        return torch.stack(agree)[:, apart].mean().item()
 
     before, end = [level.softmax(-1) for level in start], after(loss, start)
     assert (shared(end) < shared(before)) == parts
@@ -337,13 +337,13 @@ def test_the_margin_draws_pairs_together_and_others_apart():
 # ---- the objectives -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("through", [True, False])
+@pytest.mark.parametrize("through", [1.0, 0.3, 0.0])
 def test_generation_reaches_the_indexer_through_straight_through_codes(through):
     """By targets and by what the decoder reads; with constant codes only the decoder learns."""
     model = Model()
-    loss = asi(generation=1.0, reparameterize=through)(model, batch_of())["generation"]
+    loss = asi(generation=1.0, through=through)(model, batch_of())["generation"]
     first, second = (model.indexer.levels[i][0].weight for i in (0, 1))
-    assert moved(loss, first, second, model.d) == [through] * 3
+    assert moved(loss, first, second, model.d) == [through > 0] * 3
     assert moved(loss, model.first, model.second, model.q) == [True] * 3
 
 
@@ -351,8 +351,8 @@ def test_straight_through_and_constant_codes_cost_the_same():
     """Forward they are one-hot either way."""
     model = Model()
     both = [
-        float(asi(generation=1.0, reparameterize=way)(model, batch_of())["generation"])
-        for way in (True, False)
+        float(asi(generation=1.0, through=way)(model, batch_of())["generation"])
+        for way in (1.0, 0.3, 0.0)
     ]
     codes = codes_of([model.indexer.level_logits(i, model.d, None, None) for i in (0, 1)])
     logits = model.path_logits(model.encode_query(torch.arange(BATCH)), codes)
@@ -360,7 +360,7 @@ def test_straight_through_and_constant_codes_cost_the_same():
         float(torch.nn.functional.cross_entropy(level, codes[:, i]))
         for i, level in enumerate(logits)
     )
-    assert both == [pytest.approx(expected, rel=1e-5)] * 2
+    assert both == [pytest.approx(expected, rel=1e-5)] * 3
 
 
 def test_what_the_decoder_reads_carries_gradients_too():
@@ -451,6 +451,17 @@ def test_what_the_criteria_reach():
         assert moved(loss, weight, model.d) == reached
 
 
+def test_information_of_queries_too():
+    """The mean of both sides; of documents alone by default."""
+    model = Model()
+    sides = [losses.information(x, 0.1).item() for x in (model.d, model.q)]
+    for options, expected in (({}, sides[0]), ({"of_queries": True}, np.mean(sides))):
+        objective = plus(information=1.0, ramp_start=1.0, ramp_end=1.0, **options)
+        loss = objective(model, batch_of())["information"]
+        assert loss.item() == pytest.approx(expected, rel=1e-4)
+        assert moved(loss, model.d, model.q) == [True, bool(options)]
+
+
 @pytest.mark.parametrize("indexer", ["pq", "rq"])
 def test_codebooks_give_sinkhorn_s_probabilities(indexer):
     """Distances to the centres, queries and documents balanced together over a level's codes."""
@@ -467,7 +478,7 @@ def test_codebooks_give_sinkhorn_s_probabilities(indexer):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
         np.testing.assert_allclose(array(found).sum(0), 2 * BATCH / size, atol=1e-3)
         assert (found.argmax(-1) == codes[:, level]).all()
-    plain = asi(iterations=0)._pairs(model, batch_of()).item_ids.log_p[0]
+    plain = asi(epsilon=0.0)._pairs(model, batch_of()).item_ids.log_p[0]
     logits = model.indexer.level_logits(0, model.d, torch.zeros(BATCH, 0).long(), None)
     torch.testing.assert_close(plain, logits.log_softmax(-1))
 
@@ -486,6 +497,30 @@ def test_quantization_moves_codebooks_and_vectors(indexer):
     expected = 3 * ((array(model.d) - described) ** 2).sum(1).mean()
     assert float(found["quantization"]) == pytest.approx(expected, rel=1e-4)
     assert moved(found["quantization"], model.d, *model.indexer.codebooks) == [True] * 3
+
+
+def test_balanced_probabilities_of_other_indexers():
+    """Sinkhorn on the MLP's logits where it is asked for; a plain softmax else."""
+    model = Model()
+    logits = [model.indexer.level_logits(0, x, None, None) for x in (model.q, model.d)]
+    balanced = sinkhorn(torch.cat(logits), epsilon=0.3, iterations=100)[BATCH:]
+    for options, expected in (({"balance": 0.3}, balanced), ({}, logits[1].softmax(-1))):
+        found = asi(**options)._pairs(model, batch_of()).item_ids.p[0]
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_part_of_the_gradient_goes_through():
+    """A share of L_CE's gradient on the indexer, all of it on the decoder."""
+    model = Model()
+    weights = model.indexer.levels[1][-1].weight, model.second
+    grads = [
+        torch.autograd.grad(
+            asi(generation=1.0, through=t)(model, batch_of())["generation"], weights
+        )
+        for t in (1.0, 0.3)
+    ]
+    torch.testing.assert_close(grads[1][0], 0.3 * grads[0][0])
+    torch.testing.assert_close(grads[1][1], grads[0][1])
 
 
 @pytest.mark.parametrize("indexer", ["pq", "rq"])
@@ -577,8 +612,10 @@ def test_the_second_recipe_is_the_first_with_its_criteria():
     objectives = [{s.name: s.objective for s in recipe.stages} for recipe in (first, second)]
     assert objectives[0].pop("joint") == "asi" and objectives[1].pop("joint") == "asi++"
     assert objectives[0] == objectives[1]
+    options = {"balance": 0.3, "of_queries": True}
+    assert next(s for s in second.stages if s.name == "joint").options == options
     assert set(variants("asi")) < set(variants("asi++"))
     criteria = {"density": "no_density", "bottleneck": "no_bottleneck"}
     for option, variant in {**criteria, "information": "no_information"}.items():
         joint = next(s for s in load_recipe(f"asi++:{variant}").stages if s.name == "joint")
-        assert joint.options == {option: 0.0}
+        assert joint.options == {**options, option: 0.0}

@@ -31,11 +31,13 @@ class AsiOptions:
             from those of irrelevant documents.
         quantization: Weight of |e - e^q|^2, for indexers with codebooks (pq, rq).
         margin: alpha as a share of the number of levels (the paper's 3 at L = 4).
-        reparameterize: Whether the decoder's targets and inputs are straight-through codes, so
-            that L_CE reaches the indexer; else its ids are constants to the decoder.
+        through: Share of L_CE's gradient that reaches the indexer by straight-through codes, which
+            are the decoder's targets and inputs; 1 as published, 0 makes ids constants to it.
         form: Reading of reverse cross-entropy: `reverse` or `bounded`.
         epsilon: Softness of Sinkhorn's probabilities on distances, for pq and rq.
         iterations: Sinkhorn's; 0 takes a plain softmax.
+        balance: Softness of Sinkhorn's probabilities on the logits of other indexers; 0 takes a
+            plain softmax, as published.
     """
 
     contrastive: float = 1.0
@@ -43,10 +45,11 @@ class AsiOptions:
     reverse: float = 1.0
     quantization: float = 1.0
     margin: float = 0.75
-    reparameterize: bool = True
+    through: float = 1.0
     form: str = "reverse"
     epsilon: float = 0.003
     iterations: int = 100
+    balance: float = 0.0
 
 
 @dataclass
@@ -62,6 +65,8 @@ class AsiPlusOptions(AsiOptions):
         gamma: Weight of 1 / D within L_bot.
         temperature: Of L_bot's InfoNCE on unit vectors; the paper states none (1 taken literally).
         information: Weight of L_ib (Eq. 9), the paper's beta.
+        of_queries: Whether L_ib is taken of queries as well as of documents, which alone the paper
+            names; with a frozen encoder only the queries' adapter can move.
         sigma: Spread of a document's density in L_ib.
         ramp_start: lambda, the common weight of the three, before the first step.
         ramp_end: lambda after `ramp_epochs`.
@@ -75,6 +80,7 @@ class AsiPlusOptions(AsiOptions):
     gamma: float = 0.05
     temperature: float = 0.05
     information: float = 0.01
+    of_queries: bool = False
     sigma: float = 0.1
     ramp_start: float = 0.01
     ramp_end: float = 0.25
@@ -201,23 +207,22 @@ class AsiObjective(Objective):
 
     def _log_probabilities(self, model: GenRetModel, logits: Tensor) -> Tensor:
         """Softmax, or with codebooks Sinkhorn's balanced probabilities of distances [2B, K]."""
-        if not self.options.iterations or not hasattr(model.indexer, "codebooks"):
+        options = self.options
+        if hasattr(model.indexer, "codebooks"):
+            scores, epsilon = logits / model.indexer.scale.detach(), options.epsilon
+        else:
+            scores, epsilon = logits, options.balance
+        if not epsilon or not options.iterations:
             return logits.log_softmax(-1)
-        scores = logits / model.indexer.scale.detach()
-        p = sinkhorn(scores, epsilon=self.options.epsilon, iterations=self.options.iterations)
+        p = sinkhorn(scores, epsilon=epsilon, iterations=options.iterations)
         return p.clamp(min=1e-12).log()
 
     def _generation(self, model: GenRetModel, pairs: Pairs) -> Tensor:
         """L_CE on the documents' codes, straight-through or constant."""
-        codes = pairs.item_ids.codes
-        if not self.options.reparameterize:
-            one_hot = [
-                functional.one_hot(codes[:, i], size).to(pairs.item.pooler_output.dtype)
-                for i, size in enumerate(self.context.sizes)
-            ]
-            return losses.generation(model.path_logits(pairs.query, codes), one_hot)
-        y = [straight_through(p) for p in pairs.item_ids.p]
-        logits = model.path_logits(pairs.query, codes, read=y)
+        through = self.options.through
+        p = [through * level + (1 - through) * level.detach() for level in pairs.item_ids.p]
+        y = [straight_through(level) for level in p]
+        logits = model.path_logits(pairs.query, pairs.item_ids.codes, read=y)
         return losses.generation(logits, y)
 
 
@@ -251,7 +256,9 @@ class AsiPlusObjective(AsiObjective):
             nearer = losses.info_nce(queries, items, pairs.same, options.temperature)
             terms["bottleneck"] = options.bottleneck * (nearer + options.gamma * crowded)
         if options.information:
-            terms["information"] = options.information * losses.information(items, options.sigma)
+            sides = [items, queries] if options.of_queries else [items]
+            found = [losses.information(vectors, options.sigma) for vectors in sides]
+            terms["information"] = options.information * torch.stack(found).mean()
         return {name: common * value for name, value in terms.items()}
 
     def _density(self, ids: Ids, apart: Tensor) -> Tensor:
