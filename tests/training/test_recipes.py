@@ -217,7 +217,7 @@ def test_the_task_says_what_recipes_leave_out():
 
 def test_a_recipe_lies_over_its_task():
     """Sections are merged key by key, the recipe's value winning."""
-    recipe = load_recipe("genret")
+    recipe = load_recipe("dgi")
     assert recipe.model["head_type"] == "codebook" != load_recipe("uri").model["head_type"]
     assert recipe.model["decoder_dim"] == load_recipe("uri").model["decoder_dim"]
 
