@@ -17,6 +17,7 @@ from hf_genret.errors import CheckpointError, ConfigError, DataError
 from hf_genret.indexing import hierarchical_kmeans
 from hf_genret.training import api, stage_actions
 from hf_genret.training.controls import load_control
+from hf_genret.training.recipes import list_recipes, load_recipe
 from hf_genret.training.runs import row_codes
 from hf_genret.training.systems import Bench, aligned
 
@@ -30,17 +31,20 @@ ITEMS = ["items={dim: 32, feature_dim: 16, layers: 1}", "model.decoder_dim=32"]
 STEPS = {"encoder": 8, "ranker": 8, "level-1": 6, "level-2": 6, "em": 6, "final": 12}
 
 
-def short(recipe: str, *settings: str) -> list[str]:
+def short(recipe: str, *settings: str, task: str | None = None) -> list[str]:
     """Few steps of every stage, small batches and widths."""
-    from hf_genret.training.recipes import load_recipe
-
-    out = list(TEXT if recipe in ("uri", "quickstart") else ITEMS)
-    for stage in load_recipe(recipe).stages:
+    plan = load_recipe(recipe, task=task)
+    out = list(TEXT if plan.task == "text" else ITEMS)
+    for stage in plan.stages:
         out += [
             f"stages.{stage.name}.max_steps={STEPS.get(stage.name, 6)}",
             f"stages.{stage.name}.batch_size=64",
             f"stages.{stage.name}.evaluations=2",
         ]
+    if plan.task != "text":  # nothing was known of the items before
+        out += ["stages.ranker.max_steps=40", "stages.ranker.learning_rate=5e-3"]
+    if plan.task != "text" and plan.ids != "none":  # parents with more items than codes
+        out += ["model.codebook_sizes=[8, 8]", "search.beams=6"]
     return [*out, *settings]
 
 
@@ -320,19 +324,29 @@ def test_a_full_disk_leaves_the_checkpoint_before(trained, tmp_path, small_folde
 # ---- every recipe -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", ["quickstart", "uri-sequential", "uri-general"])
-def test_every_recipe_trains(tmp_path, text_folder, sequence_folder, recipe):
-    """200 documents: all codes of every level in use, better than random, pools as promised."""
-    data = text_folder if recipe == "quickstart" else sequence_folder
-    report = api.train(data, recipe, tmp_path / "out", short(recipe))
+def recipes_and_tasks() -> list[tuple[str, str]]:
+    """Every shipped recipe with the kinds of data that it takes, `general` by its own recipe."""
+    found = []
+    for name in list_recipes():
+        tasks = {load_recipe(name, task=task).task for task in ("text", "sequential")}
+        found += [(name, task) for task in sorted(tasks)]
+    return found
+
+
+@pytest.mark.parametrize(("recipe", "task"), recipes_and_tasks())
+def test_every_recipe_trains(tmp_path, text_folder, sequence_folder, recipe, task):
+    """200 documents: no level is empty, and it beats random; with its control, if any."""
+    data = text_folder if task == "text" else sequence_folder
+    report = api.train(data, recipe, tmp_path / "out", short(recipe, task=task))
     assert report["training"]["codebook_sizes"]
-    systems = ["generative", "kmeans", "dense", "random"]
-    found = api.evaluate_checkpoint(tmp_path / "out", data, systems=systems)
+    controls = ["kmeans"] if load_recipe(recipe, task=task).controls else []
+    systems = ["generative", *controls, "dense"]
+    found = api.evaluate_checkpoint(tmp_path / "out", data, systems=[*systems, "random"])
     assert ndcg(found, "generative") > 2 * ndcg(found, "random")
     for level in found["index"]["generative"]["levels"]:
         assert level["used"] > level["codes"] / 2
-    if recipe != "quickstart":
-        assert set(found["history_not_excluded"]) == {"generative", "kmeans", "dense"}
+    if task != "text":
+        assert set(found["history_not_excluded"]) == set(systems)
 
 
 def test_the_same_seed_gives_the_same_report(tmp_path, text_folder, trained, evaluated):
