@@ -26,8 +26,17 @@ def look_up(tables: Sequence[Tensor], prefix: Prefix) -> list[Tensor]:
     A soft code of a table is a product with it, so gradients reach distribution and table.
     """
     if isinstance(prefix, Tensor):
-        return [tables[i][prefix[:, i].long()] for i in range(prefix.shape[1])]
+        return [rows_of(tables[i], prefix[:, i]) for i in range(prefix.shape[1])]
     return [weights @ tables[i] for i, weights in enumerate(prefix)]
+
+
+def rows_of(table: Tensor, index: Tensor) -> Tensor:
+    """Rows [B, ...] of a learned table [N, ...].
+
+    As an embedding, for its gradient: that of plain indexing adds up in any order where several
+    threads share the rows, and two trainings with one seed then differ.
+    """
+    return functional.embedding(index.long(), table.flatten(1)).unflatten(-1, table.shape[1:])
 
 
 def similarity(kind: str, points: Tensor, centres: Tensor) -> Tensor:
@@ -123,7 +132,7 @@ class ClusterHeads(nn.Module):
         if level == 0 or self.is_flat(level):
             return centres
         node = node_number(prefix, self.sizes)  # [B]
-        return centres.view(-1, self.sizes[level], centres.shape[-1])[node]
+        return rows_of(centres.view(-1, self.sizes[level], centres.shape[-1]), node)
 
     def level_scale(self, level: int) -> Tensor:
         """The level's inverse temperature."""
@@ -144,9 +153,9 @@ class ClusterHeads(nn.Module):
         """What the centres of the levels above have explained already, [B, D]."""
         deepest = max(i for i in range(level) if not self.is_flat(i))
         node = node_number(prefix[:, : deepest + 1], self.sizes)
-        total = self.centres[deepest][node]
+        total = rows_of(self.centres[deepest], node)
         for i in range(deepest + 1, level):
-            total = total + self.centres[i][prefix[:, i].long()]
+            total = total + rows_of(self.centres[i], prefix[:, i])
         return total
 
     @torch.no_grad()

@@ -363,6 +363,26 @@ def test_the_same_seed_gives_the_same_report(tmp_path, text_folder, trained, eva
         assert again["systems"][name]["metrics"] == entry["metrics"]
 
 
+@pytest.fixture
+def two_threads():
+    """As on a laptop; a gradient that adds up in any order shows only there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    "recipe", ["uri", "genret", "genret:one_codebook", "asi", "asi++:pq", "asi++:rq", "dgi"]
+)
+def test_the_same_weights_twice(tmp_path, small_folder, recipe):
+    """One seed, one result, bit for bit."""
+    for name in ("first", "second"):
+        api.train(small_folder, recipe, tmp_path / name, short(recipe), seed=1)
+    assert files_of(tmp_path / "first") == files_of(tmp_path / "second")
+
+
 # ---- pretrained encoders ------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from torch.nn import Parameter, functional
 from hf_genret.errors import ConfigError
 from hf_genret.indexing.sinkhorn import centred, sinkhorn
 from hf_genret.modeling import GenRetModel
-from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
+from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads, rows_of
 from hf_genret.training.objectives.base import Objective, codes_of, same_pairs
 
 REASSIGNMENTS = ("sinkhorn", "none")
@@ -205,7 +205,7 @@ def chosen(heads: Heads, prefix: Tensor, codes: Tensor) -> Tensor:
     """e_{T, z_T}: the vectors of codes [B] after prefixes [B, T - 1], [B, D]."""
     codebook = heads.codebook(prefix.shape[1], prefix)  # [K, D] or [B, K, D]
     if codebook.ndim == 2:
-        return codebook[codes]
+        return rows_of(codebook, codes)
     return codebook[torch.arange(len(codes), device=codes.device), codes]
 
 
