@@ -24,6 +24,7 @@ from hf_genret.training.build import Start, build
 from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
+from hf_genret.training.given import PLACES
 from hf_genret.training.lora import merge_lora
 from hf_genret.training.new_documents import FILE as NEW_FILE
 from hf_genret.training.new_documents import (
@@ -129,7 +130,7 @@ def train_on(
         "dev",
         command,
         seed,
-        time.perf_counter() - began,
+        trainer.run.earlier + time.perf_counter() - began,
         {},
         extra={
             "recipe": recipe.settings,
@@ -240,6 +241,11 @@ def _seen(data: RetrievalData, recipe: Recipe, known: np.ndarray) -> RetrievalDa
         raise ConfigError(
             "new_documents needs a text recipe and no controls (controls=[]): "
             "only documents that are read can be coded later."
+        )
+    if recipe.ids.partition(":")[0] in PLACES:
+        raise ConfigError(
+            f"ids={recipe.ids} has an id for every document, also for those that new_documents "
+            "hides; take ids that are made in training, or set new_documents.queries=true."
         )
     return without_documents(data, known)
 

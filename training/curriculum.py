@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ class RunState:
         first: What dev said before the first step of stage `stage`.
         objective: What the stage's objective has to remember beside the weights.
         findings: What stage `stage` saw of a collapse so far.
+        earlier: Seconds of the processes before this one, when a run goes on.
     """
 
     stage: int
@@ -114,6 +116,8 @@ class RunState:
     first: dict[str, float] = field(default_factory=dict)
     objective: dict[str, Tensor] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
+    earlier: float = 0.0
+    _began: float = field(default_factory=time.perf_counter, repr=False, compare=False)
 
     @classmethod
     def fresh(cls, documents: int, levels: int) -> RunState:
@@ -132,6 +136,7 @@ class RunState:
             "log": self.log,
             "first": self.first,
             "findings": self.findings,
+            "seconds": self.earlier + time.perf_counter() - self._began,
         }
         atomic_write_text(folder / STATE_FILE, json.dumps(facts, indent=1) + "\n")
 
@@ -161,6 +166,7 @@ class RunState:
                 if name.startswith(_OBJECTIVE)
             },
             list(facts["findings"]),
+            float(facts["seconds"]),
         )
 
 

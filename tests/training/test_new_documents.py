@@ -335,6 +335,14 @@ def test_what_cannot_be_coded_later(tmp_path, small_folder, sequence_folder, rec
     assert not (tmp_path / "out.run").exists()
 
 
+def test_ids_from_elsewhere_know_all_documents(tmp_path, small_folder):
+    """A file of ids leaves nothing to code later: refused, and the way out named."""
+    settings = short("ids=file:ids.tsv", "new_documents.share=0.25")
+    with pytest.raises(ConfigError, match=r"ids=file:ids.tsv has an id for every document.*hides"):
+        api.train(small_folder, "fixed", tmp_path / "out", settings)
+    assert not (tmp_path / "out.run").exists()
+
+
 def test_the_random_state_is_not_shared(tiny):
     """Which documents are new is no function of what was drawn before."""
     first = known_rows(tiny, NewDocuments(0.3), 0)

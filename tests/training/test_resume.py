@@ -176,6 +176,18 @@ def test_resumed_after_the_end(trainer_at, tmp_path, expected):
     assert_same(trainer, expected)
 
 
+def test_seconds_before_count(trainer_at, tmp_path):
+    """A run that goes on knows how long it took so far."""
+    box: list[Any] = []
+    box.append(trainer_at(tmp_path, save_steps=1, callbacks=[KillAt(box, 1, 2)]))
+    run_and_die(box[0])
+    before = RunState.load(next(tmp_path.rglob("stage-01/checkpoint-2"))).earlier
+    assert before > 0
+    trainer = trainer_at(tmp_path, save_steps=1)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.run.earlier == before
+
+
 def test_best_weights_travel(trainer_at, tmp_path, monkeypatch):
     """The best weights of before the kill win over worse ones after it."""
     from hf_genret.training import genret_trainer
