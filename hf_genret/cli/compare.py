@@ -29,6 +29,14 @@ def compare(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Trainings of each system, seeds from 0.")
     ] = 1,
+    repeat: Annotated[
+        str,
+        typer.Option(
+            "--repeat",
+            metavar="NAME,NAME",
+            help="Train only these with every seed, the others with the first alone.",
+        ),
+    ] = "",
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,6 +89,7 @@ def compare(
             split=split,
             sizes=sizes or (),
             fusion=fusion,
+            repeat=repeat,
             tell=lambda line: result.console.print(line, markup=False),
         )
         if report["systems"]:

@@ -39,6 +39,7 @@ def compare(
     split: str = "test",
     sizes: str | Iterable[str] = (),
     fusion: str = "rrf",
+    repeat: str | Iterable[str] = (),
     tell: Callable[[str], None] = logger.info,
 ) -> dict[str, Any]:
     """Train what is not there, measure every system on one split, and write the report.
@@ -57,6 +58,8 @@ def compare(
         split: Which queries.
         sizes: Codebook sizes at which every system with ids is trained as well.
         fusion: How two systems are joined: `rrf` or `weighted`.
+        repeat: Of the systems, those that are trained with every seed; the others with the first
+            alone. All by default.
         tell: Hears what is being trained and measured.
 
     Returns:
@@ -68,16 +71,19 @@ def compare(
     """
     began = time.perf_counter()
     listed = _listed(systems, sizes)
-    against = _baseline([system.name for system in listed], baseline)
+    names = [system.name for system in listed]
+    against = _baseline(names, baseline)
+    wished = [system.name for system in parse_systems(repeat)] if repeat else []
+    repeated = [_listed_name(name, names, "repeated") for name in wished]
     known(fusion, get_args(Method), "fusion")
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; at least 1 was expected.")
     plan = Plan(needed_systems(listed), list(settings), task_of(data))
     folder = Path(output).expanduser().resolve()
     results = Results(folder, load_data(data), plan, split, cast(Method, fusion), tell)
-    measured, failed = _run(results, listed, seeds)
+    measured, failed = _run(results, listed, seeds, repeated or names)
     found = assemble(listed, measured, results, against)
-    command = _command(listed, seeds, settings, baseline, split, fusion)
+    command = _command(listed, seeds, settings, baseline, split, fusion, repeated)
     places = {str(folder): "DIR", str(output): "DIR", str(data): "DATA"}
     report = make_report(
         results.data,
@@ -115,13 +121,22 @@ def _baseline(names: Sequence[str], wish: str | None) -> str | None:
     """
     if wish is None:
         return next((name for name in _BASELINES if name in names), None)
+    return _listed_name(wish, names, "baseline")
+
+
+def _listed_name(wish: str, names: Sequence[str], what: str) -> str:
+    """A name that has to stand in the list.
+
+    Raises:
+        ConfigError: When it does not.
+    """
     if wish not in names:
-        raise ConfigError(f"The baseline '{wish}' is no listed system{nearest(wish, names)}.")
+        raise ConfigError(f"The {what} '{wish}' is no listed system{nearest(wish, names)}.")
     return wish
 
 
 def _run(
-    results: Results, listed: Sequence[System], seeds: int
+    results: Results, listed: Sequence[System], seeds: int, repeated: Sequence[str]
 ) -> tuple[Measured, list[dict[str, Any]]]:
     """Every run, one seed after another; fusions after their parts."""
     ordered = sorted(listed, key=lambda system: (bool(system.parts), system.name != START.name))
@@ -129,7 +144,7 @@ def _run(
     failed: list[dict[str, Any]] = []
     for seed in range(seeds):
         for system in ordered:
-            if system.name in _ALWAYS_THE_SAME and seed:
+            if seed and (system.name in _ALWAYS_THE_SAME or system.name not in repeated):
                 continue
             try:
                 measured.setdefault(system.name, {})[seed] = results.get(system, seed)[1]
@@ -160,10 +175,13 @@ def _command(
     baseline: str | None,
     split: str,
     fusion: str,
+    repeated: Sequence[str],
 ) -> str:
     """The command as others can give it."""
     names = ",".join(system.name for system in listed)
     line = ["hf-genret", "compare", "DATA", "--systems", names, "--seeds", str(seeds)]
+    if repeated:
+        line += ["--repeat", ",".join(repeated)]
     for setting in settings:
         line += ["--set", shown_setting(setting)]
     if baseline is not None:

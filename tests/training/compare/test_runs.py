@@ -95,6 +95,19 @@ def test_other_settings_train_anew(run, trained):
     assert trained == ["seed-0/dense", "seed-0/fixed.kmeans"]
 
 
+def test_some_are_trained_with_every_seed(run, trained):
+    """The others once; each of the further seeds has a start of its own."""
+    report = run(PAIR + ",random", seeds=2, repeat="fixed:kmeans")
+    assert trained == [
+        *("seed-0/dense", "seed-0/fixed.kmeans", "seed-0/fixed.random"),
+        *("seed-1/dense", "seed-1/fixed.kmeans"),
+    ]
+    seeds = {name: list(runs) for name, runs in report["runs"].items()}
+    assert seeds == {"fixed:kmeans": ["0", "1"], "fixed:random": ["0"], "random": ["0"]}
+    assert "--seeds 2 --repeat fixed:kmeans" in report["command"]
+    assert report["systems"]["fixed:random"]["metrics"]["ndcg@10"]["spread"] is None
+
+
 def test_a_damaged_checkpoint_is_trained_anew(run, trained, tmp_path):
     """Files that its manifest misses make it none."""
     run("fixed:kmeans")
@@ -141,7 +154,8 @@ def test_a_start_that_fails_is_tried_once(run, trained, monkeypatch):
     ("systems", "arguments", "message"),
     [
         ("fixed,bm26", {}, "did you mean 'bm25'"),
-        ("fixed,bm25", {"baseline": "uri"}, "'uri' is no listed system"),
+        ("fixed,bm25", {"baseline": "uri"}, "The baseline 'uri' is no listed system"),
+        ("fixed,bm25", {"repeat": "uri"}, "The repeated 'uri' is no listed system"),
         ("fixed", {"seeds": 0}, "seeds is 0"),
         ("fixed", {"fusion": "sum"}, "Unknown fusion 'sum'"),
         ("fixed", {"more": ("bagg.dim=1",)}, "did you mean 'bag'"),
