@@ -62,8 +62,8 @@ def _about_quality(report: Facts) -> str:
     ]
     if several:
         said.append(
-            "seeds: standard deviation over seeds (from lowest to highest where there are two); -: one "
-            "seed alone."
+            "seeds: standard deviation over seeds (from lowest to highest where there are two); "
+            "-: one seed alone."
         )
     pool = (report.get("equal_pool") or {}).get("documents")
     if pool:
