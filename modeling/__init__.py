@@ -7,9 +7,10 @@ if __name__ == "modeling":
 
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
+from .beam_genret import Beams, beam_search
 from .configuration_genret import GenRetConfig
 from .encoders_genret import EncoderOutput
-from .generation_genret import Beams, TrieLogitsProcessor, beam_search
+from .generation_genret import TrieLogitsProcessor
 from .index_genret import DocidIndex
 from .modeling_genret import GenRetModel
 from .pretrained_genret import GenRetPreTrainedModel

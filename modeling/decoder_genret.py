@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -79,6 +81,54 @@ class DecoderBlock(nn.Module):
         states = states + self.dropout(attended.reshape(states.shape))
         return states + self.dropout(self.feed_forward(self.feed_norm(states)))
 
+    def begin(self, memory: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What a search needs of the encoder's vectors [B', T, d], computed once a query.
+
+        Returns:
+            Keys and values of the memory, [B', heads, T, d / heads]. Of a single vector all
+            attention goes to it, whatever asks: then what the block adds, [B', d], and None.
+        """
+        if memory.shape[1] == 1:
+            attention = self.cross_attention
+            return attention.output(attention.value(memory[:, 0])), None
+        return self.cross_attention.keys_values(memory)
+
+    def step(
+        self,
+        states: Tensor,
+        past: tuple[Tensor, Tensor] | None,
+        memory: tuple[Tensor, Tensor | None],
+        memory_mask: Tensor,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One position of a search.
+
+        Args:
+            states: [B, d], what stands at the position.
+            past: Keys and values of the positions before, [B, heads, t, d / heads] each.
+            memory: From `begin`, of B' queries; B is B' times a number of beams.
+            memory_mask: [B', 1, 1, T], True where a vector counts.
+
+        Returns:
+            The new states [B, d], and keys and values of t + 1 positions.
+        """
+        attention, normed = self.self_attention, self.self_norm(states).unsqueeze(1)
+        keys, values = attention.keys_values(normed)
+        if past is not None:
+            keys = torch.cat([past[0], keys], dim=2)
+            values = torch.cat([past[1], values], dim=2)
+            states = states + attention(normed, keys, values, None).squeeze(1)
+        else:  # a single position attends to itself
+            states = states + attention.output(values.flatten(1))
+        first, second = memory
+        if second is None:
+            folded = states.view(len(first), -1, states.shape[-1])
+            states = (folded + first.unsqueeze(1)).view(states.shape)
+        else:
+            folded = self.cross_norm(states).view(len(first), -1, states.shape[-1])
+            attended = self.cross_attention(folded, first, second, memory_mask)
+            states = states + attended.reshape(states.shape)
+        return states + self.feed_forward(self.feed_norm(states)), (keys, values)
+
     def _memory_keys(
         self, memory: Tensor, cache: EncoderDecoderCache | None
     ) -> tuple[Tensor, Tensor]:
@@ -145,6 +195,43 @@ class TransformerDecoder(nn.Module):
         for block in self.blocks:
             states = block(states, memory, self_mask, seen, cache)
         return self.norm(states)
+
+
+class DecoderSteps:
+    """A search through the decoder: one position after another, all beams of B' queries at once.
+
+    Keys and values of the encoder's vectors are computed once a query and shared by its beams,
+    those of earlier positions follow the beams that stay.
+
+    Args:
+        decoder: The decoder.
+        memory: [B', T, D], the encoder's vectors.
+        memory_mask: [B', T], 1 where a vector counts.
+    """
+
+    def __init__(self, decoder: TransformerDecoder, memory: Tensor, memory_mask: Tensor) -> None:
+        self.decoder = decoder
+        self.blocks: list[Any] = list(decoder.blocks)
+        self.mask = memory_mask.bool()[:, None, None, :]
+        memory = decoder.memory_norm(decoder.memory(memory))
+        self.memory = [block.begin(memory) for block in self.blocks]
+        self.past: list[tuple[Tensor, Tensor] | None] = [None] * len(self.blocks)
+        self.position = 0
+
+    def step(self, inputs: Tensor) -> Tensor:
+        """Hidden states [B, d] at the next position, where `inputs` [B, d] stand."""
+        states = inputs + self.decoder.position.weight[self.position]
+        self.position += 1
+        for i, block in enumerate(self.blocks):
+            states, self.past[i] = block.step(states, self.past[i], self.memory[i], self.mask)
+        hidden: Tensor = self.decoder.norm(states)
+        return hidden
+
+    def follow(self, beams: Tensor) -> None:
+        """Go on from some beams: numbers among those of the last step, [B]."""
+        self.past = [
+            None if pair is None else (pair[0][beams], pair[1][beams]) for pair in self.past
+        ]
 
 
 DECODERS: dict[str, type[nn.Module]] = {"transformer": TransformerDecoder}

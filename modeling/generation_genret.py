@@ -1,19 +1,15 @@
-"""Generation under the trie of ids that exist: a processor for generate(), and our own loop."""
+"""generate() under the trie of ids that exist: a logits processor, and the settings it allows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor
 
-from .encoders_genret import EncoderOutput
 from .index_genret import DocidIndex
-
-if TYPE_CHECKING:
-    from .modeling_genret import GenRetModel
+from .mask_genret import mask_scores
 
 
 class TrieLogitsProcessor(LogitsProcessor):
@@ -43,12 +39,13 @@ class TrieLogitsProcessor(LogitsProcessor):
         level = input_ids.shape[1] - self.start
         offsets = torch.tensor(self.offsets[:level], dtype=torch.long, device=input_ids.device)
         node = self.index.locate(input_ids[:, self.start :] - offsets)
-        block = self.index.mask(level, node)  # [B, K]
+        first, size = self.offsets[level], self.index.sizes[level]
+        part = scores[:, first : first + size]
+        block = mask_scores(self.index, level, node.clamp(min=0), part)  # [B, K]
+        nowhere = (node < 0)[:, None]
         out = torch.full_like(scores, -torch.inf)
-        first = self.offsets[level]
-        part = scores[:, first : first + block.shape[1]]
-        out[:, first : first + block.shape[1]] = part.masked_fill(~block, -torch.inf)
-        out[node < 0, 0] = 0.0
+        out[:, first : first + size] = block.masked_fill_(nowhere, -torch.inf)
+        out[:, :1].masked_fill_(nowhere, 0.0)
         return out
 
 
@@ -148,70 +145,3 @@ def pad_surplus(sequences: Tensor, index: DocidIndex, offsets: list[int], per_qu
         same = grouped[:, :, None] == grouped[:, None, :]
         surplus = surplus | same.tril(-1).any(-1).view(-1)
     return sequences.masked_fill(surplus[:, None], 0)
-
-
-@dataclass
-class Beams:
-    """Leaves found for each query, best first.
-
-    Attributes:
-        codes: [B, M, L].
-        scores: [B, M], log-probability of the path, -inf where fewer leaves exist.
-        leaf: [B, M], leaf number, -1 where fewer leaves exist.
-    """
-
-    codes: Tensor
-    scores: Tensor
-    leaf: Tensor
-
-
-def beam_search(
-    model: GenRetModel,
-    encoded: EncoderOutput,
-    num_beams: int,
-    allowed: list[Tensor] | None = None,
-    constrained: bool = True,
-) -> Beams:
-    """The `num_beams` most probable ids of each query.
-
-    The same ids and scores as generate() with beams, but one beam on step 0, the level's logits
-    only, and keys and values of the encoder shared by the beams of a query.
-
-    Args:
-        model: A model with an index.
-        encoded: The encoder's output for B queries.
-        num_beams: M, at least 1.
-        allowed: Edges that may be used, from `DocidIndex.restrict`.
-        constrained: Whether only ids that exist are written; without, as ASI decodes, some beams
-            end at no leaf (-1, with a finite score).
-
-    Raises:
-        ValueError: When the index is empty or `num_beams` is not positive.
-    """
-    index = model.index
-    if len(index) == 0:
-        raise ValueError("The id index is empty; index documents before searching.")
-    if num_beams < 1:
-        raise ValueError(f"num_beams must be positive, found {num_beams}.")
-    batch = len(encoded.pooler_output)
-    device = encoded.pooler_output.device
-    codes = torch.zeros(batch, 1, 0, dtype=torch.long, device=device)
-    node = torch.zeros(batch, 1, dtype=torch.long, device=device)
-    scores = torch.zeros(batch, 1, device=device)
-    for level, size in enumerate(index.sizes):
-        beams = codes.shape[1]
-        logits = model.level_logits(encoded, codes.flatten(0, 1))  # [B * beams, K]
-        log_probs = logits.float().log_softmax(-1)
-        if constrained:
-            real = index.mask(level, node.flatten(), None if allowed is None else allowed[level])
-            log_probs = log_probs.masked_fill(~real, -torch.inf)
-        log_probs = log_probs.view(batch, beams, size)
-        total = (scores.unsqueeze(-1) + log_probs).flatten(1)  # [B, beams * K]
-        scores, best = total.topk(min(num_beams, total.shape[1]), dim=1)
-        parent, code = best // size, best % size
-        codes = torch.cat(
-            [codes.gather(1, parent.unsqueeze(-1).expand(-1, -1, level)), code.unsqueeze(-1)], -1
-        )
-        node = index.child(level, node.gather(1, parent).flatten(), code.flatten()).view_as(code)
-        node = node.masked_fill(scores == -torch.inf, -1)
-    return Beams(codes, scores, node)

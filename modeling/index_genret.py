@@ -6,12 +6,17 @@ edge in its level's `codes` *is* the number of the child: no next-state array is
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .configuration_genret import GenRetConfig
+
+CHUNK = 2**20  # ids that are packed or checked at once
 
 
 class DocidIndex(nn.Module):
@@ -19,7 +24,8 @@ class DocidIndex(nn.Module):
 
     Buffers: `paths` [P, L] sorted lexicographically, `rows` [P] the document of each path,
     `buckets` [leaves + 1] where each leaf's paths start, and for each level `indptr_l`
-    [nodes + 1] and `codes_l` [edges].
+    [nodes + 1] and `codes_l` [edges]. Each has the smallest type that holds it: codes of 256 take
+    a byte, pointers four bytes below 2^31 entries and eight above.
     """
 
     paths: Tensor
@@ -30,13 +36,17 @@ class DocidIndex(nn.Module):
         super().__init__()
         self.sizes = list(config.codebook_sizes)
         nodes = [1, *config.num_nodes] if config.num_paths else [0] * (len(self.sizes) + 1)
-        empty = torch.zeros
-        self.register_buffer("paths", empty(config.num_paths, len(self.sizes), dtype=torch.int32))
-        self.register_buffer("rows", empty(config.num_paths, dtype=torch.int64))
-        self.register_buffer("buckets", empty(nodes[-1] + 1, dtype=torch.int64))
+        paths, empty = config.num_paths, torch.zeros
+        self._kinds = _Kinds(self.sizes)
+        self.register_buffer("paths", empty(paths, len(self.sizes), dtype=self._kinds.paths))
+        self.register_buffer("rows", empty(paths, dtype=_pointer_type(config.num_documents)))
+        self.register_buffer("buckets", empty(nodes[-1] + 1, dtype=_pointer_type(paths)))
         for level in range(len(self.sizes)):
-            self.register_buffer(f"indptr_{level}", empty(nodes[level] + 1, dtype=torch.int32))
-            self.register_buffer(f"codes_{level}", empty(nodes[level + 1], dtype=torch.int32))
+            edges, kind = nodes[level + 1], self._kinds.codes[level]
+            pointers = empty(nodes[level] + 1, dtype=_pointer_type(edges))
+            self.register_buffer(f"indptr_{level}", pointers)
+            self.register_buffer(f"codes_{level}", empty(edges, dtype=kind))
+        self._derived: dict[tuple[str, int], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -55,6 +65,12 @@ class DocidIndex(nn.Module):
         """(indptr [nodes + 1], codes [edges]) of a level, from 0."""
         return getattr(self, f"indptr_{level}"), getattr(self, f"codes_{level}")
 
+    def derived(self, name: str, level: int, make: Callable[[], Tensor]) -> Tensor:
+        """What is computed of the index once and kept beside it, but not saved."""
+        if (name, level) not in self._derived:
+            self._derived[name, level] = make()
+        return self._derived[name, level]
+
     @torch.no_grad()
     def build(self, codes: Tensor, rows: Tensor | None = None) -> None:
         """Replace the whole index.
@@ -67,37 +83,40 @@ class DocidIndex(nn.Module):
             ValueError: When shapes or code ranges do not fit the configuration.
         """
         device = self.paths.device
-        codes = codes.to(device=device, dtype=torch.int64)
         if codes.ndim != 2 or codes.shape[1] != self.num_levels or len(codes) == 0:
             raise ValueError(
                 f"An index needs codes of shape [documents, {self.num_levels}], "
                 f"found {list(codes.shape)}."
             )
-        limit = torch.tensor(self.sizes, device=device)
-        if bool((codes < 0).any()) or bool((codes >= limit).any()):
-            raise ValueError(f"Codes must lie in 0..K-1 of their level, with K = {self.sizes}.")
-        rows = torch.arange(len(codes)) if rows is None else rows
-        rows = rows.to(device=device, dtype=torch.int64)
+        for part in codes.split(CHUNK):
+            limit = torch.tensor(self.sizes, device=part.device)
+            if bool((part < 0).any()) or bool((part >= limit).any()):
+                raise ValueError(f"Codes must lie in 0..K-1 of their level, with K = {self.sizes}.")
+        if rows is None:
+            rows = torch.arange(len(codes), device=device)
         if rows.shape != codes.shape[:1] or bool((rows < 0).any()):
             raise ValueError(
                 f"An index needs one document row, 0 or above, for each of its {len(codes)} paths."
             )
-        order = torch.arange(len(codes), device=device)
-        for level in reversed(range(self.num_levels)):  # stable sorts by the last key first
-            order = order[codes[order, level].sort(stable=True).indices]
-        codes, self.rows = codes[order], rows[order]
-        self.paths = codes.to(torch.int32)
-        node = torch.zeros(len(codes), dtype=torch.int64, device=device)  # parent of each path
-        count = 1
+        codes = codes.to(device=device, dtype=self._kinds.paths)
+        rows = rows.to(device=device, dtype=_pointer_type(int(rows.max()) + 1))
+        order = _lexicographic(codes, self.sizes)
+        if order is not None:
+            codes, rows = codes[order], rows[order]
+        self._derived = {}
+        self.paths, self.rows = codes.contiguous(), rows
+        new = torch.zeros(len(codes), dtype=torch.bool, device=device)  # a path that opens a node
+        new[0] = True
+        opens = torch.zeros(1, dtype=torch.int64, device=device)  # first path of each node
         for level in range(self.num_levels):
-            first = torch.ones(len(codes), dtype=torch.bool, device=device)
-            first[1:] = (node[1:] != node[:-1]) | (codes[1:, level] != codes[:-1, level])
-            children = torch.bincount(node[first], minlength=count)
-            setattr(self, f"indptr_{level}", _pointers(children).to(torch.int32))
-            setattr(self, f"codes_{level}", codes[first, level].to(torch.int32))
-            node = first.cumsum(0) - 1
-            count = int(first.sum())
-        self.buckets = _pointers(torch.bincount(node, minlength=count))
+            column = codes[:, level]
+            new[1:] |= column[1:] != column[:-1]
+            first = new.nonzero()[:, 0]
+            pointers = _end(torch.searchsorted(first, opens), len(first))
+            setattr(self, f"indptr_{level}", pointers.to(_pointer_type(len(first))))
+            setattr(self, f"codes_{level}", column[first].to(self._kinds.codes[level]))
+            opens = first
+        self.buckets = _end(opens, len(codes)).to(_pointer_type(len(codes)))
 
     def locate(self, codes: Tensor) -> Tensor:
         """Node that each prefix leads to.
@@ -115,70 +134,61 @@ class DocidIndex(nn.Module):
 
     def child(self, level: int, node: Tensor, code: Tensor) -> Tensor:
         """Node reached from `node` [B] by `code` [B]; -1 where there is none."""
-        indptr, codes = self.level(level)
         size = self.sizes[level]
-        counts = (indptr[1:] - indptr[:-1]).long()
-        parent = torch.repeat_interleave(torch.arange(len(counts), device=node.device), counts)
-        keys = parent * size + codes  # sorted, one an edge
-        wanted = node * size + code.long()
+        keys = self.keys(level)
+        wanted = (node.clamp(min=0) * size + code.long()).to(keys.dtype)
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         fits = (keys[place] == wanted) & (node >= 0) & (code >= 0) & (code < size)
         return torch.where(fits, place, -1)
 
-    def continuations(self, level: int, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Every child of every node, as one flat list.
+    def keys(self, level: int) -> Tensor:
+        """parent * K + code of every edge, [edges], rising; made at first use."""
+        return self.derived("keys", level, lambda: self._keys(level))
 
-        Args:
-            level: From 0.
-            node: [B], node numbers of that level; -1 has no children.
-
-        Returns:
-            (row of `node` [E], code [E], child node [E]).
-        """
+    def _keys(self, level: int) -> Tensor:
         indptr, codes = self.level(level)
-        alive = node.clamp(min=0)
-        start = indptr[alive].long()
-        count = (indptr[alive + 1].long() - start) * (node >= 0)
-        row, edge = ragged(start, count)
-        return row, codes[edge].long(), edge
+        kind = _pointer_type((len(indptr) - 1) * self.sizes[level])
+        parents = torch.arange(len(indptr) - 1, device=codes.device, dtype=kind)
+        counts = (indptr[1:] - indptr[:-1]).long()
+        parent = torch.repeat_interleave(parents, counts, output_size=len(codes))
+        return parent * self.sizes[level] + codes
 
-    def mask(self, level: int, node: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Which codes continue each node: bool [B, K].
+    def edges(self, level: int, node: Tensor) -> tuple[Tensor, Tensor]:
+        """First edge and number of edges of nodes [B] that exist: two of [B]."""
+        indptr = self.level(level)[0]
+        start = indptr[node].long()
+        return start, indptr[node + 1].long() - start
 
-        Args:
-            level: From 0.
-            node: [B].
-            allowed: Which edges of the level may be used, [edges] bool; all by default.
-        """
-        row, code, edge = self.continuations(level, node)
-        out = torch.zeros(len(node), self.sizes[level], dtype=torch.bool, device=node.device)
-        out[row, code] = True if allowed is None else allowed[edge]
-        return out
+    def widest(self, level: int) -> int:
+        """Children of the widest node of a level."""
+        indptr = self.level(level)[0]
+        found = self.derived("widest", level, lambda: (indptr[1:] - indptr[:-1]).max().cpu())
+        return int(found)
 
     def restrict(self, allowed_rows: Tensor) -> list[Tensor]:
-        """Edges of each level that lead to an allowed document: a list of bool [edges].
+        """Edges of each level that lead to an allowed document: a list of bool [.., edges].
 
         Args:
-            allowed_rows: [documents] bool.
+            allowed_rows: [documents] bool, or [S, documents] for several sets.
         """
-        level_mask = _any_in_range(allowed_rows[self.rows], self.buckets)  # leaves
+        level_mask = _any_in_range(allowed_rows[..., self.rows.long()], self.buckets)  # leaves
         masks = [level_mask]
         for level in reversed(range(1, self.num_levels)):
-            level_mask = _any_in_range(level_mask, self.level(level)[0].long())
+            level_mask = _any_in_range(level_mask, self.level(level)[0])
             masks.append(level_mask)
         return masks[::-1]
 
     def bucket(self, leaf: Tensor) -> tuple[Tensor, Tensor]:
         """Documents of leaves [B] as a flat list: (position in `leaf` [E], document row [E])."""
         alive = leaf.clamp(min=0)
-        start = self.buckets[alive]
-        count = (self.buckets[alive + 1] - start) * (leaf >= 0)
+        start = self.buckets[alive].long()
+        count = (self.buckets[alive + 1].long() - start) * (leaf >= 0)
         row, path = ragged(start, count)
-        return row, self.rows[path]
+        return row, self.rows[path].long()
 
     def leaf_of_path(self) -> Tensor:
         """Leaf number of each path, [P]."""
-        counts = self.buckets[1:] - self.buckets[:-1]
+        counts = (self.buckets[1:] - self.buckets[:-1]).long()
         return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
 
     def check(self) -> str | None:
@@ -188,6 +198,7 @@ class DocidIndex(nn.Module):
         """
         if len(self) == 0:
             return None
+        self._derived = {}
         nodes = [1, *self.num_nodes]
         for level in range(self.num_levels):
             indptr, codes = self.level(level)
@@ -208,12 +219,18 @@ class DocidIndex(nn.Module):
             return "the paths of the id index are not those of its trie"
         return None
 
+    def _apply(self, *args: Any, **kwargs: Any) -> DocidIndex:
+        """Another device: what was derived stays behind."""
+        self._derived = {}
+        return super()._apply(*args, **kwargs)
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take buffers of other sizes: ids may have been assigned since this object was made."""
+        self._derived = {}
         for name, old in list(self._buffers.items()):
             new = state_dict.get(prefix + name)
-            if new is not None and old is not None and new.shape != old.shape:
-                self._buffers[name] = torch.empty(new.shape, dtype=old.dtype, device=old.device)
+            if new is not None and old is not None:
+                self._buffers[name] = torch.empty(new.shape, dtype=new.dtype, device=old.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -225,9 +242,68 @@ def ragged(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     return row, start[row] + inside
 
 
-def _pointers(counts: Tensor) -> Tensor:
-    """[n] counts -> [n + 1] starts."""
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+@dataclass
+class _Kinds:
+    """The smallest integer types that hold the codes of each level, and those of all."""
+
+    sizes: list[int]
+
+    def __post_init__(self) -> None:
+        self.codes = [_code_type(size) for size in self.sizes]
+        self.paths = _code_type(max(self.sizes))
+
+
+def _code_type(size: int) -> torch.dtype:
+    if size <= 256:
+        return torch.uint8
+    return torch.int16 if size <= 2**15 else torch.int32
+
+
+def _pointer_type(entries: int) -> torch.dtype:
+    return torch.int32 if entries < 2**31 else torch.int64
+
+
+def _lexicographic(codes: Tensor, sizes: list[int]) -> Tensor | None:
+    """The order that sorts ids [P, L], equal ones as they stood; None where they are sorted.
+
+    As many levels as fit in 62 bits make one key; ids too long for one are sorted by their last
+    levels first.
+    """
+    order: Tensor | None = None
+    for group in reversed(_groups(sizes)):
+        keys = torch.cat([_packed(part, group, sizes) for part in codes.split(CHUNK)])
+        keys = keys if order is None else keys[order]
+        if bool((keys[1:] >= keys[:-1]).all()):
+            continue
+        found = keys.sort(stable=True).indices
+        order = found if order is None else order[found]
+    return order
+
+
+def _groups(sizes: list[int]) -> list[list[int]]:
+    """Levels in runs whose ids fit in 62 bits."""
+    out: list[list[int]] = [[]]
+    room = 2**62
+    for level, size in enumerate(sizes):
+        if size > room:
+            out.append([])
+            room = 2**62
+        out[-1].append(level)
+        room //= size
+    return out
+
+
+def _packed(codes: Tensor, levels: list[int], sizes: list[int]) -> Tensor:
+    """Codes of some levels as one number of mixed radix, [P] int64."""
+    key = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+    for level in levels:
+        key = key * sizes[level] + codes[:, level]
+    return key
+
+
+def _end(starts: Tensor, entries: int) -> Tensor:
+    """[n] starts -> [n + 1] pointers."""
+    return torch.cat([starts, starts.new_tensor([entries])])
 
 
 def _covers(pointers: Tensor, entries: int) -> bool:
@@ -236,8 +312,6 @@ def _covers(pointers: Tensor, entries: int) -> bool:
 
 
 def _any_in_range(flags: Tensor, pointers: Tensor) -> Tensor:
-    """Whether any flag is set in each range of `pointers` [n + 1]: bool [n]."""
-    total = torch.cat(
-        [torch.zeros(1, dtype=torch.int64, device=flags.device), flags.long().cumsum(0)]
-    )
-    return total[pointers[1:]] > total[pointers[:-1]]
+    """Whether any flag [.., n] is set in each range of `pointers` [m + 1]: bool [.., m]."""
+    total = functional.pad(flags.long().cumsum(-1), (1, 0))
+    return total[..., pointers[1:].long()] > total[..., pointers[:-1].long()]

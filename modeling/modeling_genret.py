@@ -201,6 +201,24 @@ class GenRetModel(IndexedModel, GenerationMixin):
             read = [code_map(rows) for rows in look_up(self.heads.tables(), codes)]
         return torch.stack([start, *read], dim=1)
 
+    def read_code(self, level: int, code: Tensor | None, vectors: Tensor) -> Tensor:
+        """What the decoder reads at one position, [B, d], as `path_states` has it read.
+
+        Args:
+            level: The position; 0 is that of the start.
+            code: [B], the code of the level before; None at the start.
+            vectors: [B, D], pooled vectors.
+        """
+        decoder = self.decoder
+        if code is None:
+            start: Tensor = decoder.start(len(vectors))
+            return start if decoder.code_map is None else start + decoder.code_map(vectors)
+        if decoder.code_map is None:
+            read: Tensor = decoder.embedding.weight[code + self.config.level_offsets[level - 1]]
+            return read
+        mapped: Tensor = decoder.code_map(self.heads.tables()[level - 1][code])
+        return mapped
+
     def _token_tables(self, levels: int) -> list[Tensor]:
         """The decoder's own embeddings of each level's codes, [K, d] each."""
         weight = self.decoder.embedding.weight
@@ -366,7 +384,8 @@ class GenRetModel(IndexedModel, GenerationMixin):
         result = super().generate(
             generation_config=generation_config,
             logits_processor=logits_processor,
-            encoder_outputs=encoded,
+            # transformers repeats it for the beams in place.
+            encoder_outputs=EncoderOutput(**encoded),
             decoder_input_ids=start,
             **kwargs,
         )

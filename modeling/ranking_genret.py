@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.utils import ModelOutput
 
+from .beam_genret import Beams
 from .configuration_genret import GenRetConfig
-from .generation_genret import Beams
 
 if TYPE_CHECKING:
     from .modeling_genret import GenRetModel

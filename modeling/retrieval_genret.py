@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from transformers.utils import cached_file
 
+from .beam_genret import beam_search
 from .encoders_genret import EncoderOutput
-from .generation_genret import beam_search
 from .index_genret import DocidIndex
+from .mask_genret import Allowed
 from .pretrained_genret import GenRetPreTrainedModel
 from .ranking_genret import SearchOutput, load_vectors, rank_union, save_vectors
 
@@ -118,7 +119,8 @@ class IndexedModel(GenRetPreTrainedModel):
                 )
             if not bool(allowed.any()):
                 raise ValueError("The allowed set is empty: no document could be found.")
-            edges = self.index.restrict(allowed.to(self.index.rows.device))
+            chosen = allowed.to(self.index.rows.device)[None]
+            edges = Allowed(self.index.restrict(chosen))
         width = self.config.search_beams if num_beams is None else num_beams
         whole: Any = self  # with the decoder and heads that the subclass adds
         beams = beam_search(whole, encoded, width, edges, constrained)

@@ -178,7 +178,22 @@ def test_compare_passes_everything_on(calls, capsys, tmp_path):
     out, file = tmp_path / "out", tmp_path / "report.json"
     words = ["compare", "data", "--systems", "uri,bm25", "--output", str(out), "--seeds", "3"]
     words += ["--set", "a=1", "--set", "b.c=2", "--baseline", "bm25", "--split", "dev"]
-    assert main([*words, "--sizes", "4x4", "--fusion", "weighted", "--json", str(file)]) == 0
+    assert (
+        main(
+            [
+                *words,
+                "--sizes",
+                "4x4",
+                "--fusion",
+                "weighted",
+                "--repeat",
+                "uri",
+                "--json",
+                str(file),
+            ]
+        )
+        == 0
+    )
     ((name, args, kwargs),) = calls
     assert (name, args) == ("compare", ("data", "uri,bm25", 3))
     assert kwargs.pop("tell")("a line") is None
@@ -189,6 +204,7 @@ def test_compare_passes_everything_on(calls, capsys, tmp_path):
         "split": "dev",
         "sizes": "4x4",
         "fusion": "weighted",
+        "repeat": "uri",
     }
     shown = capsys.readouterr().out
     assert "the first table" in shown and str(out / "report.md") in shown

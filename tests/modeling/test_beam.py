@@ -173,3 +173,73 @@ def test_the_processor_refuses_an_empty_index(make_model):
     model = make_model()
     with pytest.raises(ValueError, match="index is empty"):
         TrieLogitsProcessor(model.index, model.config.level_offsets)
+
+
+# ---- other ways to search -----------------------------------------------------------------
+
+
+def renormalized(model, truth_of, **inputs):
+    """log P of each id among those that exist: every step's softmax over existing codes only."""
+    paths = sorted({tuple(path) for path in model.index.paths.tolist()})
+    trie = {path[:level] for path in paths for level in range(len(path) + 1)}
+    offsets, out = model.config.level_offsets, {}
+    for path in paths:
+        total = torch.zeros(len(next(iter(inputs.values()))))
+        for level in range(len(path)):
+            tokens = [0, *(c + o for c, o in zip(path[:level], offsets, strict=False))]
+            with torch.no_grad():
+                rows = torch.tensor([tokens]).expand(len(total), -1)
+                logits = model(decoder_input_ids=rows, **inputs).logits[:, -1]
+            ways = [
+                c for c in range(model.config.codebook_sizes[level]) if (*path[:level], c) in trie
+            ]
+            block = logits[:, [c + offsets[level] for c in ways]].log_softmax(-1)
+            total = total + block[:, ways.index(path[level])]
+        out[path] = total
+    return out
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_renormalized_scores_are_those_of_existing_codes(make_indexed, best, text, shape):
+    """A wide beam gives every id with the probability among ids that exist; they sum to one."""
+    model = make_indexed(**shape)
+    truth = renormalized(model, best, **text)
+    with torch.no_grad():
+        beams = beam_search(model, model.encode_query(**text), len(truth) + 2, renormalize=True)
+    for row in range(3):
+        found = [tuple(c) for c in beams.codes[row][beams.leaf[row] >= 0].tolist()]
+        assert found == best(truth, row, len(truth))
+        wanted = torch.stack([truth[path][row] for path in found])
+        torch.testing.assert_close(beams.scores[row][: len(found)], wanted, atol=1e-4, rtol=0)
+    totals = beams.scores.exp().sum(1)
+    torch.testing.assert_close(totals, torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_a_search_ends_where_one_way_is_left(make_indexed, text, monkeypatch):
+    """Unary chains need no decoder; without renormalising they do, as their scores count."""
+    from hf_genret.modeling.decoder_genret import DecoderSteps
+
+    model = make_indexed(codebook_sizes=[30, 4, 4, 4])
+    columns = [torch.arange(30), *(torch.randint(0, 4, (30,)) for _ in range(3))]
+    model.set_index(torch.stack(columns, 1))
+    steps = []
+    real = DecoderSteps.step
+    monkeypatch.setattr(DecoderSteps, "step", lambda self, x: steps.append(1) or real(self, x))
+    encoded = model.encode_query(**text)
+    ours = beam_search(model, encoded, 5, renormalize=True)
+    assert len(steps) == 1 and ours.codes.shape == (3, 5, 4)
+    assert torch.equal(model.index.locate(ours.codes.flatten(0, 1)).view_as(ours.leaf), ours.leaf)
+    beam_search(model, encoded, 5)
+    assert len(steps) == 1 + 4
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_complete_says_that_nothing_was_dropped(make_indexed, text, shape):
+    """True as soon as the beam holds all prefixes of every level, False below."""
+    model = make_indexed(**shape)
+    most = max(model.index.num_nodes)
+    with torch.no_grad():
+        encoded = model.encode_query(**text)
+        assert beam_search(model, encoded, most).complete.all()
+        if most > 1:
+            assert not beam_search(model, encoded, most - 1).complete.any()

@@ -258,10 +258,10 @@ def test_loading_information_is_passed_on(saved):
 
 
 def test_integers_stay_integers_on_disk(saved):
-    """The index is stored as integers, paths and pointers in 32 bits."""
+    """The index is stored as integers: codes below 256 in a byte, pointers in four."""
     with safe_open(saved[1] / "model.safetensors", framework="pt") as file:
         names = [name for name in file.keys() if name.startswith("index.")]  # noqa: SIM118
         kinds = {name: file.get_tensor(name).dtype for name in names}
-    assert kinds["index.paths"] == kinds["index.codes_0"] == torch.int32
-    assert kinds["index.rows"] == kinds["index.buckets"] == torch.int64
+    assert kinds["index.paths"] == kinds["index.codes_0"] == torch.uint8
+    assert kinds["index.rows"] == kinds["index.buckets"] == kinds["index.indptr_0"] == torch.int32
     assert not any(kind.is_floating_point for kind in kinds.values())

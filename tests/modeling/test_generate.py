@@ -248,3 +248,13 @@ def test_the_same_seed_samples_the_same_ids(make_indexed, text):
         torch.manual_seed(7)
         out.append(model.generate(**text, **MODES["hot"]))
     assert torch.equal(*out)
+
+
+def test_what_was_encoded_stays_as_it_was(make_indexed, text):
+    """Encoded queries can be given again: beams are not repeated into them."""
+    model = make_indexed()
+    with torch.no_grad():
+        encoded = model.encode_query(**text)
+    first = model.generate(encoder_outputs=encoded, num_beams=3)
+    assert encoded.pooler_output.shape[0] == encoded.last_hidden_state.shape[0] == 3
+    assert torch.equal(model.generate(encoder_outputs=encoded, num_beams=3), first)

@@ -37,21 +37,20 @@ def corpora(draw):
 @quick
 @given(corpora())
 def test_each_node_has_the_children_of_the_dict_trie(dict_trie, corpus):
-    """locate, mask and continuations agree with nested dictionaries at every prefix."""
+    """locate and edges agree with nested dictionaries at every prefix."""
     codes, sizes, rows = corpus
     index, trie = build(codes, sizes, rows), dict_trie(codes, rows)
     for level in range(len(sizes)):
         prefixes = trie.prefixes(level)
         node = index.locate(torch.tensor(prefixes, dtype=torch.long).view(len(prefixes), level))
         assert node.tolist() == list(range(len(prefixes)))
-        found = [set() for _ in prefixes]
-        row, code, child = index.continuations(level, node)
-        for r, c in zip(row.tolist(), code.tolist(), strict=True):
-            found[r].add(c)
+        start, count = index.edges(level, node)
+        found = [
+            set(index.level(level)[1][first : first + many].tolist())
+            for first, many in zip(start.tolist(), count.tolist(), strict=True)
+        ]
         assert found == [set(trie.node(p)) for p in prefixes]
-        assert child.tolist() == list(range(len(trie.prefixes(level + 1))))
-        mask = index.mask(level, node)
-        assert [set(m.nonzero()[:, 0].tolist()) for m in mask] == found
+        assert index.widest(level) == max(len(children) for children in found)
 
 
 @quick
@@ -79,28 +78,53 @@ def test_prefixes_that_do_not_exist_are_located_nowhere(dict_trie, corpus, data)
     node = index.locate(torch.tensor([prefix]))
     assert (int(node) >= 0) == (trie.node(prefix) is not None)
     if int(node) < 0 and length < len(sizes):
-        assert not index.mask(length, node).any()
         assert int(index.child(length, node, torch.zeros(1, dtype=torch.long))) == -1
 
 
 @quick
 @given(corpora(), st.data())
-def test_a_restricted_index_walks_like_a_rebuilt_one(corpus, data):
+def test_a_restricted_index_walks_like_a_rebuilt_one(dict_trie, corpus, data):
     """restrict() leaves exactly the edges of the trie over the allowed documents."""
     codes, sizes, rows = corpus
     allowed = torch.tensor(data.draw(st.lists(st.booleans(), min_size=21, max_size=21)))
     index = build(codes, sizes, rows)
     edges = index.restrict(allowed)
-    kept = [code for code, row in zip(codes, rows, strict=True) if allowed[row]]
-    if not kept:
+    remaining = [code for code, row in zip(codes, rows, strict=True) if allowed[row]]
+    if not remaining:
         assert not any(edge.any() for edge in edges)
         return
-    small = build(kept, sizes)
     for level in range(len(sizes)):
-        prefixes = sorted({tuple(code[:level]) for code in kept})
+        prefixes = sorted({tuple(code[:level]) for code in remaining})
         prefix = torch.tensor(prefixes, dtype=torch.long).view(len(prefixes), level)
-        ours = index.mask(level, index.locate(prefix), edges[level])
-        assert torch.equal(ours, small.mask(level, small.locate(prefix)))
+        start, count = index.edges(level, index.locate(prefix))
+        ours = [
+            edges[level][a : a + n] for a, n in zip(start.tolist(), count.tolist(), strict=True)
+        ]
+        found = [
+            index.level(level)[1][first : first + len(kept)][kept].tolist()
+            for first, kept in zip(start.tolist(), ours, strict=True)
+        ]
+        trie = dict_trie(remaining, range(len(remaining)))
+        assert found == [sorted(trie.node(p)) for p in prefixes]
+
+
+def test_codes_take_the_smallest_type():
+    """A byte up to 256 codes, two up to 32768, four above; pointers four."""
+    index = build([[255, 256, 40000]], [256, 257, 70000])
+    assert [index.level(i)[1].dtype for i in range(3)] == [torch.uint8, torch.int16, torch.int32]
+    assert {index.level(i)[0].dtype for i in range(3)} == {torch.int32}
+    assert index.paths.tolist() == [[255, 256, 40000]] and index.check() is None
+
+
+def test_ids_too_long_for_one_number():
+    """Eight levels of 2048 are 88 bits; sorted all the same, as lists are."""
+    make = torch.Generator().manual_seed(4)
+    codes = torch.randint(2048, (200, 8), generator=make)
+    codes[100:, :5] = codes[:100, :5]
+    index = build(codes.tolist(), [2048] * 8)
+    assert index.paths.tolist() == sorted(codes.tolist()) and index.check() is None
+    order = sorted(range(200), key=lambda row: codes[row].tolist())
+    assert index.rows.tolist() == order
 
 
 @pytest.mark.parametrize("sizes", [[1], [1, 1, 1], [7], [2] * 8, [3, 1, 4], [300, 2]])

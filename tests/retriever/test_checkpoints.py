@@ -56,7 +56,7 @@ def test_saving_twice_gives_the_same_files(retriever, folder, tmp_path):
 def test_dtype_and_device(folder):
     """Both reach the model; ids stay integers."""
     loaded = GenRetriever.from_pretrained(folder, dtype=torch.bfloat16, device="cpu")
-    assert loaded.model.dtype == torch.bfloat16 and loaded.model.index.paths.dtype == torch.int32
+    assert loaded.model.dtype == torch.bfloat16 and loaded.model.index.paths.dtype == torch.uint8
     assert loaded.search("black owl", k=1)[0].document["text"].startswith("black owl")
 
 

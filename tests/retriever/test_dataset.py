@@ -140,7 +140,7 @@ def test_describe(retriever):
     assert sum(facts["buckets"]["histogram"].values()) == len(sizes)
     shared = [size for size in sizes if size > 1]
     assert facts["duplicates"] == {"ids": len(shared), "documents": sum(shared)}
-    assert facts["bytes"]["vectors"] == 40 * 256 * 4 and facts["bytes"]["paths"] == 40 * 2 * 4
+    assert facts["bytes"]["vectors"] == 40 * 256 * 4 and facts["bytes"]["paths"] == 40 * 2
     weights = sum(p.numel() for p in retriever.model.parameters()) * 4
     idf = retriever.model.encoder.query.idf.numel() * 4
     assert facts["bytes"]["weights"] == weights + idf

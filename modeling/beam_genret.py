@@ -1,0 +1,223 @@
+"""Our own beam search: the same ids and scores as generate(), without its detours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .decoder_genret import DecoderSteps
+from .encoders_genret import EncoderOutput
+from .index_genret import DocidIndex
+from .mask_genret import Allowed, candidates, mask_scores
+
+if TYPE_CHECKING:
+    from .modeling_genret import GenRetModel
+
+_SPARSE = 5
+"""Children are compared among themselves where no node has more than a fifth of the codes."""
+
+
+@dataclass
+class Beams:
+    """Leaves found for each query, best first.
+
+    Attributes:
+        codes: [B, M, L].
+        scores: [B, M], log-probability of the path, -inf where fewer leaves exist.
+        leaf: [B, M], leaf number, -1 where fewer leaves exist.
+        complete: [B], whether nothing was dropped on the way: these are all leaves.
+    """
+
+    codes: Tensor
+    scores: Tensor
+    leaf: Tensor
+    complete: Tensor
+
+
+@torch.no_grad()
+def beam_search(
+    model: GenRetModel,
+    encoded: EncoderOutput,
+    num_beams: int,
+    allowed: Allowed | None = None,
+    constrained: bool = True,
+    renormalize: bool = False,
+) -> Beams:
+    """The `num_beams` most probable ids of each query.
+
+    The same ids and scores as generate() with beams, but one beam on step 0, the level's logits
+    only, keys and values of the encoder shared by the beams of a query, and on sparse levels a
+    choice among children instead of among all codes.
+
+    Args:
+        model: A model with an index.
+        encoded: The encoder's output for B queries.
+        num_beams: M, at least 1.
+        allowed: What a filter leaves of the index.
+        constrained: Whether only ids that exist are written; without, as ASI decodes, some beams
+            end at no leaf (-1, with a finite score).
+        renormalize: Whether probabilities are of the codes that exist after a prefix instead of
+            all codes. The search then ends as soon as every beam has one way left.
+
+    Raises:
+        ValueError: When the index is empty or `num_beams` is not positive.
+    """
+    if len(model.index) == 0:
+        raise ValueError("The id index is empty; index documents before searching.")
+    if num_beams < 1:
+        raise ValueError(f"num_beams must be positive, found {num_beams}.")
+    search = _Search(model, encoded, num_beams, allowed, constrained, renormalize)
+    for level in range(model.index.num_levels):
+        if renormalize and search.only_one_way(level):
+            search.run_out(level)
+            break
+        search.step(level)
+    return search.found()
+
+
+class _Search:
+    """The beams of a search between two steps; `R` is B times the beams of the last step."""
+
+    def __init__(
+        self,
+        model: GenRetModel,
+        encoded: EncoderOutput,
+        num_beams: int,
+        allowed: Allowed | None,
+        constrained: bool,
+        renormalize: bool,
+    ) -> None:
+        self.model, self.index, self.width = model, model.index, num_beams
+        self.allowed, self.constrained, self.renormalize = allowed, constrained, renormalize
+        self.vectors = encoded.pooler_output
+        self.batch, device = len(self.vectors), self.vectors.device
+        self.decoder = DecoderSteps(
+            model.decoder, encoded.last_hidden_state, encoded.attention_mask
+        )
+        self.codes = torch.zeros(self.batch, 1, 0, dtype=torch.long, device=device)
+        self.node = torch.zeros(self.batch, 1, dtype=torch.long, device=device)
+        self.scores = torch.zeros(self.batch, 1, device=device)
+        self.complete = torch.ones(self.batch, dtype=torch.bool, device=device)
+
+    def step(self, level: int) -> None:
+        """Write the code of a level, from 0, and keep the best beams."""
+        node = self.node.clamp(min=0).flatten()  # beams that lead nowhere have a score of -inf
+        logits = self._logits(level)  # [R, K]
+        width = self._sparse(level, node)
+        if width:
+            code, child, scores = self._among_children(level, node, logits, width)
+            best, parent, place = self._best(scores, width)
+            self._keep(best, parent, code.view(self.batch, -1).gather(1, place))
+            self.node = child.view(self.batch, -1).gather(1, place)
+        else:
+            best, parent, place = self._best(self._masked(level, node, logits), logits.shape[1])
+            before = self.node.gather(1, parent)
+            code = place % logits.shape[1]
+            self._keep(best, parent, code)
+            self.node = self.index.child(level, before.flatten(), code.flatten()).view_as(code)
+        self.node = self.node.masked_fill(self.scores == -torch.inf, -1)
+
+    def _logits(self, level: int) -> Tensor:
+        """Logits of the next code, [R, K]."""
+        beams = self.codes.shape[1]
+        vectors = self.vectors
+        if beams > 1:
+            vectors = vectors.repeat_interleave(beams, dim=0)
+        codes = self.codes.flatten(0, 1)
+        last = codes[:, -1] if level else None
+        hidden = self.decoder.step(self.model.read_code(level, last, vectors))
+        logits: Tensor = self.model.heads(level, hidden, vectors, codes)
+        return logits.float()
+
+    def _sparse(self, level: int, node: Tensor) -> int:
+        """Children of the widest of the nodes where comparing those is cheaper; else 0."""
+        if not self.constrained:
+            return 0
+        width = self.index.widest(level)
+        if node.device.type == "cpu" and level:
+            width = int(self.index.edges(level, node)[1].max())
+        return width if width * _SPARSE <= self.index.sizes[level] else 0
+
+    def _among_children(
+        self, level: int, node: Tensor, logits: Tensor, width: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes, child nodes and log-probabilities of the children, [R, width] each."""
+        code, child, real = candidates(self.index, level, node, width, self.allowed)
+        if self.renormalize:
+            scores = logits.gather(1, code).masked_fill(~real, -torch.inf)
+            return code, child, _log_softmax(scores)
+        scores = logits.log_softmax(-1).gather(1, code)
+        return code, child, scores.masked_fill(~real, -torch.inf)
+
+    def _masked(self, level: int, node: Tensor, logits: Tensor) -> Tensor:
+        """Log-probabilities of all codes, [R, K]."""
+        if not self.constrained:
+            return logits.log_softmax(-1)
+        if self.renormalize:
+            return _log_softmax(mask_scores(self.index, level, node, logits, allowed=self.allowed))
+        log_probs = logits.log_softmax(-1)
+        return mask_scores(self.index, level, node, log_probs, allowed=self.allowed)
+
+    def _best(self, scores: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The best ways to go on: scores, beams and places among those of a query, [B, M]."""
+        total = (self.scores.unsqueeze(-1) + scores.view(self.batch, -1, width)).flatten(1)
+        size = min(self.width, total.shape[1])
+        best, place = total.topk(size, dim=1)
+        if size < total.shape[1]:
+            self.complete &= (total > -torch.inf).sum(1) <= size
+        return best, place // width, place
+
+    def _keep(self, scores: Tensor, parent: Tensor, code: Tensor) -> None:
+        """Go on with these beams [B, M]."""
+        level = self.codes.shape[-1]
+        first = torch.arange(self.batch, device=parent.device)[:, None] * self.codes.shape[1]
+        beams = (first + parent).flatten()
+        before = self.codes.flatten(0, 1)[beams].view(*code.shape, level)
+        self.codes = torch.cat([before, code.unsqueeze(-1)], dim=-1)
+        self.scores = scores
+        if level + 1 < self.index.num_levels:
+            self.decoder.follow(beams)
+
+    def only_one_way(self, level: int) -> bool:
+        """Whether every beam has a single way to its leaf from a level on."""
+        if level == 0 or not self.constrained or self.node.device.type != "cpu":
+            return False
+        alive = self.node[self.node >= 0]
+        return bool(_chains(self.index, level)[alive].all())
+
+    def run_out(self, level: int) -> None:
+        """Write the codes that are left, each of them certain."""
+        for lower in range(level, self.index.num_levels):
+            edge = self.index.edges(lower, self.node.clamp(min=0).flatten())[0]
+            code = self.index.level(lower)[1][edge].long().view(self.batch, -1, 1)
+            self.codes = torch.cat([self.codes, code], dim=-1)
+            self.node = edge.view(self.batch, -1).masked_fill(self.node < 0, -1)
+
+    def found(self) -> Beams:
+        """The leaves."""
+        return Beams(self.codes, self.scores, self.node, self.complete)
+
+
+def _log_softmax(scores: Tensor) -> Tensor:
+    """log_softmax over what is not -inf; rows without anything stay -inf."""
+    dead = (scores == -torch.inf).all(-1, keepdim=True)
+    return functional.log_softmax(scores.masked_fill(dead, 0.0), dim=-1).masked_fill(
+        dead, -torch.inf
+    )
+
+
+def _chains(index: DocidIndex, level: int) -> Tensor:
+    """Whether each node of a level has one leaf below it, bool [nodes]."""
+
+    def make() -> Tensor:
+        indptr = index.level(level)[0]
+        single = indptr[1:] - indptr[:-1] == 1
+        if level + 1 == index.num_levels:
+            return single
+        return single & _chains(index, level + 1)[indptr[:-1].long()]
+
+    return index.derived("chains", level, make)

@@ -1,0 +1,199 @@
+"""The constraint step: scores of a level's codes, -inf where no id that exists goes on.
+
+There are three forms of the same mask, each the fastest somewhere:
+
+* `table` adds one row of 0 and -inf a node, kept as bfloat16 for the levels that fit a budget;
+* `padded` writes each row's children side by side, short rows repeating their last child;
+* `ragged` writes one flat list of all children of all rows.
+
+On a CPU the cheapest is chosen at every call from what these rows really have: ids of a skewed
+corpus have levels whose widest node is a hundred times the mean. On other devices asking would
+wait for the device, so that the form is fixed a level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .index_genret import DocidIndex, ragged
+
+TABLE_BYTES = 64 * 2**20
+"""Additive tables of all levels together."""
+FORMS = ("table", "padded", "ragged")
+
+# Nanoseconds on a CPU, on the safe side: of a cell of the table's rows, of the padded block, of a
+# child in the flat list, of the block that the last two write into; and of the operators.
+_TABLE, _PADDED, _RAGGED, _FILL = 0.85, 6.0, 15.0, 0.1
+_CALLS = {"table": 2e3, "padded": 4e3, "ragged": 12e3}
+
+
+@dataclass
+class Allowed:
+    """A part of the index: what a filter leaves of it, for all queries or for each its own.
+
+    Attributes:
+        edges: For each level which edges may be used, bool [S, edges].
+        part: [B], which of the S parts each query has; None where there is one for all.
+    """
+
+    edges: list[Tensor]
+    part: Tensor | None = None
+
+    def at(self, level: int, edge: Tensor, row: Tensor, rows: int) -> Tensor:
+        """Whether edges may be used by rows of a search.
+
+        Args:
+            level: From 0.
+            edge: Edges of that level, any shape.
+            row: Row of each, of a shape that broadcasts with it.
+            rows: How many rows there are; the queries of a batch have equally many, in order.
+        """
+        if self.part is None:
+            return self.edges[level][0][edge]
+        return self.edges[level][self.part[row // (rows // len(self.part))], edge]
+
+
+def mask_scores(
+    index: DocidIndex,
+    level: int,
+    node: Tensor,
+    scores: Tensor,
+    *,
+    allowed: Allowed | None = None,
+    form: str | None = None,
+) -> Tensor:
+    """Scores with -inf on every code that is no child of its row's node.
+
+    Args:
+        index: The ids.
+        level: From 0.
+        node: [R], nodes of that level, each of which exists.
+        scores: [R, K].
+        allowed: What a filter leaves of the index; needs `padded` or `ragged`.
+        form: One of `FORMS`; the cheapest by default.
+
+    Returns:
+        [R, K], new.
+    """
+    if form is None:
+        form = choose_form(index, level, node, tables=allowed is None)
+    if form == "table":
+        rows = table(index, level)[node] if level else table(index, 0)
+        return scores + rows.to(scores.dtype)
+    start, count = index.edges(level, node)
+    if form == "padded":
+        return _padded(index, level, start, count, scores, allowed)
+    return _ragged(index, level, start, count, scores, allowed)
+
+
+def choose_form(index: DocidIndex, level: int, node: Tensor, *, tables: bool = True) -> str:
+    """The cheapest form for these rows on a CPU, a fixed one of the level elsewhere."""
+    tables = tables and table_fits(index, level)
+    if node.device.type != "cpu":
+        return "table" if tables else "padded"
+    if level == 0 and tables:  # one row for all
+        return "table"
+    count = index.edges(level, node)[1]
+    cells, width = len(count) * index.sizes[level], int(count.max())
+    fill = _FILL * cells
+    price = {
+        "padded": _PADDED * len(count) * width + fill + _CALLS["padded"],
+        "ragged": _RAGGED * int(count.sum()) + fill + _CALLS["ragged"],
+    }
+    if tables:
+        price["table"] = _TABLE * cells + _CALLS["table"]
+    return min(price, key=price.__getitem__)
+
+
+def table_fits(index: DocidIndex, level: int) -> bool:
+    """Whether a level has a table: the smallest levels first, as long as the budget lasts."""
+    sizes = _table_bytes(index)
+    return sum(size for size in sizes if size <= sizes[level]) <= TABLE_BYTES
+
+
+def _table_bytes(index: DocidIndex) -> list[int]:
+    nodes = [1, *index.num_nodes]
+    return [2 * nodes[level] * size for level, size in enumerate(index.sizes)]
+
+
+def table(index: DocidIndex, level: int) -> Tensor:
+    """0 and -inf for each node's codes, bfloat16 [nodes, K]; made at first use."""
+
+    def make() -> Tensor:
+        codes = index.level(level)[1]
+        nodes, size = len(index.level(level)[0]) - 1, index.sizes[level]
+        out = torch.full((nodes * size,), -torch.inf, dtype=torch.bfloat16, device=codes.device)
+        out[index.keys(level).long()] = 0
+        return out.view(nodes, size)
+
+    return index.derived("table", level, make)
+
+
+def candidates(
+    index: DocidIndex, level: int, node: Tensor, width: int, allowed: Allowed | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The children of each node side by side.
+
+    Args:
+        index: The ids.
+        level: From 0.
+        node: [R], nodes of that level, each of which exists.
+        width: At least as many as the widest of them has.
+        allowed: What a filter leaves of the index.
+
+    Returns:
+        Codes [R, width], child nodes [R, width], and whether each place holds a child that may be
+        used, [R, width].
+    """
+    start, count = index.edges(level, node)
+    edge, real = _side_by_side(start, count, width)
+    if allowed is not None:
+        rows = torch.arange(len(node), device=node.device)[:, None]
+        real = real & allowed.at(level, edge, rows, len(node))
+    return index.level(level)[1][edge].long(), edge, real
+
+
+def _side_by_side(start: Tensor, count: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Edges [R, width], short rows repeating their last, and which places are no repetition."""
+    inside = torch.arange(width, device=start.device)
+    real = inside < count[:, None]
+    return start[:, None] + torch.minimum(inside, count[:, None] - 1), real
+
+
+def _padded(
+    index: DocidIndex,
+    level: int,
+    start: Tensor,
+    count: Tensor,
+    scores: Tensor,
+    allowed: Allowed | None,
+) -> Tensor:
+    width = int(count.max()) if start.device.type == "cpu" else index.widest(level)
+    edge, _ = _side_by_side(start, count, width)
+    code = index.level(level)[1][edge].long()
+    found = scores.gather(1, code)  # a repetition writes the same value again
+    if allowed is not None:
+        rows = torch.arange(len(start), device=start.device)[:, None]
+        found = found.masked_fill(~allowed.at(level, edge, rows, len(start)), -torch.inf)
+    return torch.full_like(scores, -torch.inf).scatter_(1, code, found)
+
+
+def _ragged(
+    index: DocidIndex,
+    level: int,
+    start: Tensor,
+    count: Tensor,
+    scores: Tensor,
+    allowed: Allowed | None,
+) -> Tensor:
+    row, edge = ragged(start, count)
+    if allowed is not None:
+        keep = allowed.at(level, edge, row, len(start))
+        row, edge = row[keep], edge[keep]
+    place = row * scores.shape[1] + index.level(level)[1][edge]
+    out = torch.full_like(scores, -torch.inf)
+    out.view(-1)[place] = scores.reshape(-1)[place]
+    return out
