@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,13 +47,15 @@ class Limits:
     Attributes:
         k: Hits wanted.
         num_beams: Leaves visited; None leaves the choice to the search.
-        allowed: [documents] bool, None for all.
+        allowed: [documents] bool, or [S, documents]; None for all.
+        part: [queries], which of the S sets is each query's; None where there is one.
         exclude_history: Leave out what a query's history holds.
     """
 
     k: int
     num_beams: int | None = None
     allowed: torch.Tensor | None = None
+    part: torch.Tensor | None = None
     exclude_history: bool = False
 
     def __post_init__(self) -> None:
@@ -81,7 +83,8 @@ def find_hits(retriever: GenRetriever, queries: Queries, limits: Limits) -> list
         left_out = None
         if limits.exclude_history and queries.histories is not None:
             left_out = pad_histories([queries.histories[i] for i in numbers])
-        found = search_wide(retriever.model, encoded, limits, left_out)
+        part = None if limits.part is None else limits.part[torch.as_tensor(numbers)]
+        found = search_wide(retriever.model, encoded, replace(limits, part=part), left_out)
         for place, number in enumerate(numbers):
             hits[number] = _hits_of(found, place, retriever.documents)
     return hits
@@ -99,6 +102,7 @@ def search_wide(
             num_beams=beams,
             exclude=left_out,
             allowed=limits.allowed,
+            part=limits.part,
             encoder_outputs=encoded,
         )
         filled = found.rows.shape[1] == limits.k and bool((found.rows >= 0).all())
@@ -126,6 +130,38 @@ def rows_of(documents: DocumentStore, histories: Sequence[Any]) -> list[np.ndarr
     if isinstance(histories, str) or any(isinstance(ids, str) for ids in histories):
         raise DataError("a history is a list of ids, found a text.")
     return [np.asarray([documents.row_of(one) for one in ids], np.int64) for ids in histories]
+
+
+def filters_of(
+    documents: DocumentStore, only: Only | Sequence[Only | None] | None, queries: int | None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """`only` as sets of rows, and which of them each query has.
+
+    Args:
+        documents: What may be found.
+        only: One filter for all queries, or a list with one for each.
+        queries: How many there are; None for one that stands alone, which has one filter.
+
+    Returns:
+        [documents] bool and None; or [S, documents] and [queries], equal filters made once.
+
+    Raises:
+        DataError: As `allowed_rows`, or another number of filters than of queries.
+    """
+    if (
+        queries is None
+        or not isinstance(only, list | tuple)
+        or isinstance(next(iter(only), ""), str)
+    ):
+        return allowed_rows(documents, only), None  # type: ignore[arg-type]
+    if len(only) != queries:
+        raise DataError(f"found {len(only)} filters for {queries} queries.")
+    known = {id(one): one for one in only}  # made once where several queries share it
+    rows = [allowed_rows(documents, one) for one in known.values()]
+    whole = torch.ones(len(documents), dtype=torch.bool)
+    place = {key: number for number, key in enumerate(known)}
+    sets = torch.stack([whole if row is None else row for row in rows])
+    return sets, torch.tensor([place[id(one)] for one in only])
 
 
 def allowed_rows(documents: DocumentStore, only: Only | None) -> torch.Tensor | None:

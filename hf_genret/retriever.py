@@ -21,8 +21,8 @@ from hf_genret.hits import (
     Hit,
     Limits,
     Only,
-    allowed_rows,
     check_texts,
+    filters_of,
     find_hits,
     rows_of,
     unjudged,
@@ -193,7 +193,7 @@ class GenRetriever:
         *,
         num_beams: int | None = None,
         history: Sequence[Sequence[str]] | None = None,
-        only: Only | None = None,
+        only: Only | Sequence[Only | None] | None = None,
     ) -> list[list[Hit]]: ...
     def search(
         self,
@@ -202,7 +202,7 @@ class GenRetriever:
         *,
         num_beams: int | None = None,
         history: Sequence[str] | Sequence[Sequence[str]] | None = None,
-        only: Only | None = None,
+        only: Only | Sequence[Only | None] | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Documents for a query, or for each of several.
 
@@ -214,7 +214,8 @@ class GenRetriever:
             history: Ids of the user's earlier items, oldest first, one list a query, for a model
                 that reads histories beside text.
             only: Ids that may be found, or a function that says so of a document. The result is
-                that of an index rebuilt from those documents.
+                that of an index rebuilt from those documents. For several queries also a list
+                with one of these (or None) for each.
 
         Returns:
             Hits, best first; one list a query where a list was given.
@@ -232,7 +233,8 @@ class GenRetriever:
             histories = rows_of(self.documents, [history] if single else history)
         if histories is not None and len(histories) != len(texts):
             raise DataError(f"found {len(histories)} histories for {len(texts)} queries.")
-        limits = Limits(k, num_beams, allowed_rows(self.documents, only))
+        filters = filters_of(self.documents, only, None if single else len(texts))
+        limits = Limits(k, num_beams, *filters)
         hits = find_hits(self, unjudged(len(texts), texts, histories), limits)
         return hits[0] if single else hits
 
@@ -256,7 +258,7 @@ class GenRetriever:
         exclude_history: bool = True,
         user: Sequence[int] | None = None,
         num_beams: int | None = None,
-        only: Only | None = None,
+        only: Only | Sequence[Only | None] | None = None,
     ) -> list[list[Hit]]: ...
     def recommend(
         self,
@@ -266,7 +268,7 @@ class GenRetriever:
         exclude_history: bool = True,
         user: int | Sequence[int] | None = None,
         num_beams: int | None = None,
-        only: Only | None = None,
+        only: Only | Sequence[Only | None] | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Items for the history of a user, or of each of several.
 
@@ -294,7 +296,8 @@ class GenRetriever:
             raise DataError("a history is empty; at least one item was expected.")
         if users is not None and (len(users) != len(histories) or users.min(initial=0) < 0):
             raise DataError(f"expected {len(histories)} user numbers from 0, found {user}.")
-        limits = Limits(k, num_beams, allowed_rows(self.documents, only), exclude_history)
+        filters = filters_of(self.documents, only, None if single else len(histories))
+        limits = Limits(k, num_beams, *filters, exclude_history)
         hits = find_hits(self, unjudged(len(histories), None, histories, users), limits)
         return hits[0] if single else hits
 

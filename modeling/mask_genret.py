@@ -35,12 +35,20 @@ class Allowed:
     """A part of the index: what a filter leaves of it, for all queries or for each its own.
 
     Attributes:
-        edges: For each level which edges may be used, bool [S, edges].
-        part: [B], which of the S parts each query has; None where there is one for all.
+        rows: [S, documents] bool, S sets of documents.
+        edges: For each level which edges lead to them, bool [S, edges].
+        part: [B], which set each query has; None where there is one for all.
     """
 
+    rows: Tensor
     edges: list[Tensor]
     part: Tensor | None = None
+
+    def of(self, row: Tensor, rows: int) -> Tensor:
+        """The set of each row of a search; the queries of a batch have equally many, in order."""
+        if self.part is None:
+            return torch.zeros_like(row)
+        return self.part[row // (rows // len(self.part))]
 
     def at(self, level: int, edge: Tensor, row: Tensor, rows: int) -> Tensor:
         """Whether edges may be used by rows of a search.
@@ -49,11 +57,11 @@ class Allowed:
             level: From 0.
             edge: Edges of that level, any shape.
             row: Row of each, of a shape that broadcasts with it.
-            rows: How many rows there are; the queries of a batch have equally many, in order.
+            rows: How many rows there are.
         """
         if self.part is None:
             return self.edges[level][0][edge]
-        return self.edges[level][self.part[row // (rows // len(self.part))], edge]
+        return self.edges[level][self.of(row, rows), edge]
 
 
 def mask_scores(

@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from .beam_genret import Beams
 from .configuration_genret import GenRetConfig
+from .mask_genret import Allowed
 
 if TYPE_CHECKING:
     from .modeling_genret import GenRetModel
@@ -140,7 +141,7 @@ def rank_union(
     beams: Beams,
     k: int,
     exclude: Tensor | None = None,
-    allowed: Tensor | None = None,
+    allowed: Allowed | None = None,
 ) -> SearchOutput:
     """Order the documents of the beams' leaves by ranker and beam.
 
@@ -154,14 +155,14 @@ def rank_union(
         beams: Leaves of each query.
         k: Documents to return.
         exclude: [B, E], rows left out, -1 is padding.
-        allowed: [documents] bool, rows that may be returned.
+        allowed: Documents that may be returned.
     """
     batch, width = beams.leaf.shape
     beam, row = model.index.bucket(beams.leaf.flatten())  # flat lists of E candidates
     query = beam // width
     keep = torch.ones_like(row, dtype=torch.bool)
     if allowed is not None:
-        keep &= allowed.to(row.device)[row]
+        keep &= allowed.rows[allowed.of(query, batch), row]
     if exclude is not None and exclude.shape[1]:
         keep &= ~(exclude.to(row.device)[query] == row[:, None]).any(1)
     keep &= _first_of_each(query, row, model.config.num_documents)

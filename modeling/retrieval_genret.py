@@ -85,7 +85,9 @@ class IndexedModel(GenRetPreTrainedModel):
         num_beams: int | None = None,
         exclude: Tensor | None = None,
         allowed: Tensor | None = None,
+        part: Tensor | None = None,
         constrained: bool = True,
+        renormalize: bool = False,
         encoder_outputs: EncoderOutput | None = None,
         **inputs: Any,
     ) -> SearchOutput:
@@ -95,9 +97,13 @@ class IndexedModel(GenRetPreTrainedModel):
             k: Documents to return; fewer come when the leaves hold fewer.
             num_beams: Leaves to visit; `config.search_beams` by default.
             exclude: [B, E], document rows to leave out of each query's result, -1 is padding.
-            allowed: [documents] bool, the only documents that may be found; all by default.
+            allowed: [documents] bool, the only documents that may be found, or [S, documents] for
+                several such sets; all by default.
+            part: [B], which of the S sets is each query's; their own number by default.
             constrained: Whether beams are held to ids that exist. Without, as ASI decodes, beams at
                 ids that do not exist find nothing.
+            renormalize: Whether ids are scored among those that exist, which ends a search early
+                where one way is left.
             encoder_outputs: Encoded queries, instead of `inputs`.
             **inputs: Query inputs as in `forward`.
 
@@ -110,21 +116,33 @@ class IndexedModel(GenRetPreTrainedModel):
         if k < 1:
             raise ValueError(f"k must be positive, found {k}.")
         encoded = self.encode_query(**inputs) if encoder_outputs is None else encoder_outputs
-        edges = None
+        filtered = None
         if allowed is not None:
-            if len(allowed) < self.config.num_documents:
-                raise ValueError(
-                    f"allowed needs one entry for each of {self.config.num_documents} documents, "
-                    f"found {len(allowed)}."
-                )
-            if not bool(allowed.any()):
-                raise ValueError("The allowed set is empty: no document could be found.")
-            chosen = allowed.to(self.index.rows.device)[None]
-            edges = Allowed(self.index.restrict(chosen))
+            filtered = self._filter(allowed, part, len(encoded.pooler_output))
         width = self.config.search_beams if num_beams is None else num_beams
         whole: Any = self  # with the decoder and heads that the subclass adds
-        beams = beam_search(whole, encoded, width, edges, constrained)
-        return rank_union(whole, encoded.pooler_output, beams, k, exclude=exclude, allowed=allowed)
+        beams = beam_search(whole, encoded, width, filtered, constrained, renormalize)
+        return rank_union(whole, encoded.pooler_output, beams, k, exclude=exclude, allowed=filtered)
+
+    def _filter(self, allowed: Tensor, part: Tensor | None, batch: int) -> Allowed:
+        """What a filter leaves of the index, checked."""
+        if allowed.shape[-1] < self.config.num_documents:
+            raise ValueError(
+                f"allowed needs one entry for each of {self.config.num_documents} documents, "
+                f"found {allowed.shape[-1]}."
+            )
+        if not bool(allowed.any(-1).all()):
+            raise ValueError("The allowed set is empty: no document could be found.")
+        allowed = allowed.to(self.index.rows.device)
+        if allowed.ndim == 1:
+            return Allowed(allowed[None], self.index.restrict(allowed[None]))
+        if part is None and len(allowed) == batch:
+            part = torch.arange(batch)
+        if part is None or len(part) != batch:
+            raise ValueError(
+                f"{len(allowed)} allowed sets need part=[..], the set of each of {batch} queries."
+            )
+        return Allowed(allowed, self.index.restrict(allowed), part.to(allowed.device))
 
     # ---- checkpoints ----------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ def test_a_filter_for_each_query(dict_trie, corpus, form, data):
             )
         )
     )
-    allowed = masks.Allowed(index.restrict(sets), torch.tensor([1, 0, 1]))
+    allowed = masks.Allowed(sets, index.restrict(sets), torch.tensor([1, 0, 1]))
     tries = [
         dict_trie([code for code, keep in zip(codes, flags, strict=True) if keep] or [codes[0]])
         for flags in sets.tolist()

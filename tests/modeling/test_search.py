@@ -119,6 +119,24 @@ def test_a_filter_is_a_rebuilt_index(make_indexed, text, width):
         assert torch.equal(ours[name], theirs[name]), name
 
 
+@pytest.mark.parametrize("width", [1, 4, 30])
+def test_each_query_has_its_own_filter(make_indexed, text, width):
+    """Several sets in one batch give what each gives alone; queries may share one."""
+    model = make_indexed(documents=60)
+    sets = torch.rand(2, 60) < 0.3
+    part = torch.tensor([1, 0, 1])
+    ours = model.search(**text, k=9, num_beams=width, allowed=sets, part=part)
+    for row in range(3):
+        alone = {name: value[row : row + 1] for name, value in text.items()}
+        theirs = model.search(**alone, k=9, num_beams=width, allowed=sets[part[row]])
+        found = theirs.rows[0]
+        assert torch.equal(ours.rows[row, : len(found)], found)
+        assert (ours.rows[row, len(found) :] < 0).all()
+        torch.testing.assert_close(ours.scores[row, : len(found)], theirs.scores[0])
+    numbered = model.search(**text, k=9, num_beams=width, allowed=sets[part])
+    assert torch.equal(numbered.rows, ours.rows)
+
+
 def test_a_filter_reaches_into_buckets(make_model, text):
     """A bucket with one allowed document gives that document alone."""
     model = make_model()
@@ -163,6 +181,7 @@ def test_the_default_beam_is_the_configurations(make_indexed, text):
         ({"num_beams": 0}, "num_beams must be positive, found 0"),
         ({"allowed": torch.zeros(30, dtype=torch.bool)}, "allowed set is empty"),
         ({"allowed": torch.ones(2, dtype=torch.bool)}, "found 2"),
+        ({"allowed": torch.ones(2, 30, dtype=torch.bool)}, "2 allowed sets need part"),
     ],
 )
 def test_what_search_refuses(make_indexed, text, arguments, message):

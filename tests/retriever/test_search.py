@@ -63,6 +63,22 @@ def test_a_beam_of_ones_own_is_kept(retriever):
     assert len({hit.docid for hit in hits}) == 1 and 1 <= len(hits) <= 3
 
 
+def test_a_filter_for_each_query(retriever):
+    """A list of filters goes with a list of queries; None leaves one free."""
+    hill = lambda document: document["place"] == "hill"  # noqa: E731
+    few = ["d3", "d5"]
+    only = [few, None, hill, few]
+    together = retriever.search([QUERY] * 4, k=6, only=only)
+    for found, one in zip(together, only, strict=True):
+        alone = retriever.search(QUERY, k=6, only=one)
+        assert [hit.id for hit in found] == [hit.id for hit in alone]
+    assert {hit.id for hit in together[0]} == set(few)
+    same = retriever.search([QUERY] * 2, k=6, only=few)
+    assert [[hit.id for hit in hits] for hits in same] == [[h.id for h in together[0]]] * 2
+    with pytest.raises(DataError, match="found 1 filters for 2 queries"):
+        retriever.search([QUERY] * 2, only=[hill])
+
+
 @pytest.mark.parametrize("as_function", [False, True])
 def test_only_is_exact(retriever, brute_force, as_function):
     """Ids or a function: what brute force finds among the allowed, even with a narrow beam."""
