@@ -57,6 +57,25 @@ def node_number(codes: Tensor, sizes: list[int]) -> Tensor:
     return number
 
 
+def _by_node_pays(points: Tensor, centres: Tensor, size: int) -> bool:
+    """Whether to multiply node by node: in a search on a CPU, with many points a node."""
+    searching = not torch.is_grad_enabled() and points.device.type == "cpu"
+    return searching and 8 * (len(centres) // size) <= len(points)
+
+
+def _by_node(points: Tensor, node: Tensor, centres: Tensor) -> Tensor:
+    """Products of points [B, D] with the children of their nodes [nodes, K, D]: [B, K].
+
+    Gathering the children of each point would copy K vectors a point.
+    """
+    order = node.argsort()
+    parts = points[order].split(node.bincount(minlength=len(centres)).tolist())
+    found = [part @ children.T for part, children in zip(parts, centres, strict=True)]
+    out = points.new_empty(len(points), centres.shape[1])
+    out[order] = torch.cat(found)
+    return out
+
+
 class PlainHeads(nn.Module):
     """One linear map a level, or a single one for all levels (`share_levels`, URI).
 
@@ -131,8 +150,11 @@ class ClusterHeads(nn.Module):
     def _children(self, level: int, prefix: Tensor, centres: Tensor) -> Tensor:
         if level == 0 or self.is_flat(level):
             return centres
-        node = node_number(prefix, self.sizes)  # [B]
-        return rows_of(centres.view(-1, self.sizes[level], centres.shape[-1]), node)
+        return rows_of(self._nodes(level, centres), node_number(prefix, self.sizes))
+
+    def _nodes(self, level: int, centres: Tensor) -> Tensor:
+        """Centres [rows, D] as [nodes, K, D]."""
+        return centres.view(-1, self.sizes[level], centres.shape[-1])
 
     def level_scale(self, level: int) -> Tensor:
         """The level's inverse temperature."""
@@ -144,6 +166,11 @@ class ClusterHeads(nn.Module):
         if self.similarity == "cosine":  # once a centre, not once a query
             points = functional.normalize(points, dim=-1)
             centres = functional.normalize(centres, dim=-1)
+        if level and not self.is_flat(level) and _by_node_pays(points, centres, self.sizes[level]):
+            nodes = centres.view(-1, self.sizes[level], centres.shape[-1])
+            return self.level_scale(level) * _by_node(
+                points, node_number(prefix, self.sizes), nodes
+            )
         codebook = self._children(level, prefix, centres)
         if codebook.ndim == 2:
             return self.level_scale(level) * (points @ codebook.T)

@@ -168,15 +168,16 @@ def rank_union(
     keep &= _first_of_each(query, row, model.config.num_documents)
     beam, query, row = beam[keep], query[keep], row[keep]
     path_score = beams.scores.flatten()[beam]
-    similarity = _similarities(model, queries, query, row)
     pool = torch.bincount(query, minlength=batch)
+    pads = _Pads(query, pool)
+    similarity = _similarities(model, queries, query, row, pads)
     by_beam = model.config.ranking == "lexicographic"
     total = path_score if by_beam else similarity + model.config.beam_weight * path_score
-    score, place = _pad(total.float(), query, pool)
-    order = _best_first(score, _pad(similarity, query, pool)[0] if by_beam else None)
+    score = pads.spread(total.float(), -torch.inf)
+    order = _best_first(score, pads.spread(similarity, -torch.inf) if by_beam else None)
     size = min(k, score.shape[1])
-    pool_rows = _gather(row, place, order, score.shape[1], fill=-1)
-    best_beam = _gather(beam, place, order[:, :size], score.shape[1], fill=-1)
+    pool_rows = pads.spread(row, -1).gather(1, order)
+    best_beam = pads.spread(beam, -1).gather(1, order[:, :size])
     codes = beams.codes.flatten(0, 1)[best_beam.clamp(min=0)].masked_fill(
         best_beam[..., None] < 0, -1
     )
@@ -202,18 +203,53 @@ def _best_first(score: Tensor, then: Tensor | None) -> Tensor:
     return order.gather(1, again)
 
 
-def _similarities(model: GenRetModel, queries: Tensor, query: Tensor, row: Tensor) -> Tensor:
+class _Pads:
+    """Candidates of several queries as one flat list, and side by side a row a query.
+
+    Args:
+        query: [E], the query of each, in order.
+        pool: [B], how many each query has.
+    """
+
+    def __init__(self, query: Tensor, pool: Tensor) -> None:
+        self.shape = len(pool), max(int(pool.max()) if len(pool) else 0, 1)
+        first = pool.cumsum(0) - pool
+        inside = torch.arange(len(query), device=query.device) - first[query]
+        self.place = query * self.shape[1] + inside
+
+    def spread(self, values: Tensor, fill: float) -> Tensor:
+        """Flat values [E] -> [B, widest]."""
+        out = values.new_full((self.shape[0] * self.shape[1],), fill)
+        out[self.place] = values
+        return out.view(self.shape)
+
+
+# Nanoseconds on a CPU, for each element of a vector: to fetch a candidate's and multiply it, to
+# read a document's, and to multiply a document with a query.
+_FETCH, _READ, _MULTIPLY = 2.0, 0.5, 0.02
+
+
+def _similarities(
+    model: GenRetModel, queries: Tensor, query: Tensor, row: Tensor, pads: _Pads
+) -> Tensor:
     """Similarity of each candidate, a query number and a document row [E], to its query: [E].
 
-    Where candidates are most of the corpus, one product with all of it is the faster way.
+    Where candidates are much of the corpus, one product with all of it is the faster way.
     """
     kind, vectors = model.ranker.similarity, model.vectors
     queries = kind.queries(queries)
-    if 4 * len(row) < len(queries) * len(vectors):
-        found = kind.items(take_rows(vectors, row).to(queries.dtype))  # [E, D]
-        return (queries[query] * found).sum(-1).float()
-    everything = kind.items(vectors.to(queries.device, queries.dtype))  # [N, D]
-    return (queries @ everything.T)[query, row].float()
+    batch, width = pads.shape
+    if len(vectors) * (_READ + batch * _MULTIPLY) < _FETCH * len(row):
+        everything = kind.items(vectors.to(queries.device, queries.dtype))  # [N, D]
+        return (queries @ everything.T)[query, row].float()
+    if batch * width <= 2 * len(row):  # pools of about one size: a product a query
+        rows = pads.spread(row, 0)
+        found = kind.items(take_rows(vectors, rows.flatten()).to(queries.dtype))
+        found = found.view(batch, width, -1)
+        similarity = torch.bmm(found, queries.unsqueeze(-1)).flatten()  # [B * widest]
+        return similarity[pads.place].float()
+    found = kind.items(take_rows(vectors, row).to(queries.dtype))  # [E, D]
+    return (queries[query] * found).sum(-1).float()
 
 
 def take_rows(vectors: Tensor, row: Tensor) -> Tensor:
@@ -228,23 +264,6 @@ def _first_of_each(query: Tensor, row: Tensor, documents: int) -> Tensor:
     first = torch.ones_like(key, dtype=torch.bool)
     first[1:] = order.values[1:] != order.values[:-1]
     return torch.zeros_like(first).index_put((order.indices,), first)
-
-
-def _pad(values: Tensor, query: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat values [E] -> [B, widest] filled with -inf, and each value's flat place in it."""
-    width = max(int(pool.max()) if len(pool) else 0, 1)
-    first = pool.cumsum(0) - pool
-    place = query * width + torch.arange(len(query), device=query.device) - first[query]
-    out = values.new_full((len(pool) * width,), -torch.inf)
-    out[place] = values
-    return out.view(len(pool), width), place
-
-
-def _gather(values: Tensor, place: Tensor, order: Tensor, width: int, fill: int) -> Tensor:
-    """Flat values [E] at their places, re-ordered by `order` [B, n]."""
-    out = values.new_full((len(order) * width,), fill)
-    out[place] = values
-    return out.view(len(order), width).gather(1, order)
 
 
 def save_vectors(vectors: Tensor, path: str) -> None:

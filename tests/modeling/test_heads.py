@@ -56,6 +56,17 @@ def test_untrained_logits_are_similarities_to_centres(similarity):
                 assert float(logits[row, code]) == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_many_points_a_node_are_multiplied_node_by_node(similarity):
+    """The same logits as one by one, also where a node has no point."""
+    made = heads([3, 5], head_similarity=similarity)
+    vectors, hidden = torch.randn(200, 8), torch.randn(200, 16)
+    prefix = torch.randint(0, 2, (200, 1))  # nobody at the third
+    together = made(1, hidden, vectors, prefix)
+    alone = [made(1, hidden[[i]], vectors[[i]], prefix[[i]]) for i in range(200)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
 def test_a_flat_level_compares_the_residual():
     """Below max_head_nodes one centre a code, compared with z minus the centres above."""
     sizes = [3, 2, 4, 5]
