@@ -223,6 +223,7 @@ def load_recipe(name: str, settings: Iterable[str] = (), task: str | None = None
     tree = _whole(_read(path, FOLDER), dict(pairs).get("task") or task, variant)
     for key, value in pairs:
         _override(tree, key, value)
+    _for_levels(tree)
     return _build(name if variant else path.stem, tree)
 
 
@@ -301,6 +302,49 @@ def _expanded(stages: Any, shared: dict[str, list[dict[str, Any]]]) -> Any:
     for entry in stages:
         out += shared[entry] if isinstance(entry, str) and entry in shared else [entry]
     return copy.deepcopy(out)
+
+
+def _for_levels(tree: dict[str, Any]) -> None:
+    """Stages of a recipe that goes level by level, for as many levels as the ids have.
+
+    Those of the last level it names are repeated for further ones, with the level's number at the
+    end of their names; those of levels that there are not go. What the recipe says of its last
+    level (`levels: [2]`) is then said of the last there is. A level whose codes come of their own
+    (`disambiguate`) has no stage.
+    """
+    listed = tree.get("stages")
+    if not isinstance(listed, list):
+        return
+    stages = [stage for stage in listed if isinstance(stage, dict)]
+    named = max((_level(stage) for stage in stages), default=0)
+    sizes = (tree.get("model") or {}).get("codebook_sizes")
+    count = len(sizes) if isinstance(sizes, list) else tree.get("levels")
+    apart = any((stage.get("after") or {}).get("disambiguate") for stage in stages)
+    if not named or apart or type(count) is not int or count in (0, named):
+        return
+    last = [stage for stage in stages if _level(stage) == named]
+    end = listed.index(last[-1]) + 1
+    more = [
+        _at_level(stage, named, level) for level in range(named + 1, count + 1) for stage in last
+    ]
+    whole = [*listed[:end], *more, *listed[end:]]
+    tree["stages"] = [stage for stage in whole if not _level(stage) > count]
+    for stage in tree["stages"]:
+        for when in ("before", "after"):
+            for action in (stage.get(when) or {}).values():
+                if isinstance(action, dict) and action.get("levels") == [named]:
+                    action["levels"] = [count]
+
+
+def _level(stage: Any) -> int:
+    level = stage.get("level") if isinstance(stage, dict) else 0
+    return level if isinstance(level, int) else 0
+
+
+def _at_level(stage: dict[str, Any], named: int, level: int) -> dict[str, Any]:
+    """A copy of a stage for another level."""
+    name = str(stage.get("name", "")).removesuffix(f"-{named}")
+    return {**copy.deepcopy(stage), "name": f"{name}-{level}", "level": level}
 
 
 def _change(tree: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -383,6 +383,19 @@ def test_the_same_weights_twice(tmp_path, small_folder, recipe):
     assert files_of(tmp_path / "first") == files_of(tmp_path / "second")
 
 
+@pytest.mark.parametrize("recipe", ["uri", "genret"])
+def test_three_levels(tmp_path, small_folder, recipe):
+    """Recipes that go level by level have a stage for each; no level ends with one code."""
+    report = api.train(
+        small_folder, recipe, tmp_path / "out", [*short(recipe), "model.codebook_sizes=[3, 3, 3]"]
+    )
+    assert [s["stage"] for s in report["stages"] if s["stage"].startswith("level")] == [
+        f"level-{level}" for level in (1, 2, 3)
+    ]
+    model = GenRetriever.from_pretrained(tmp_path / "out", device="cpu").model
+    assert [len(set(column)) for column in model.index.paths.T.tolist()] == [3, 3, 3]
+
+
 # ---- pretrained encoders ------------------------------------------------------------------
 
 

@@ -144,7 +144,8 @@ def test_a_file_with_a_base(tmp_path):
     assert (recipe.name, recipe.description, recipe.levels) == ("mine", "Mine.", 3)
     assert recipe.queries.pseudo == 9 and recipe.model == base.model
     assert recipe.queries.kinds == base.queries.kinds
-    assert [s.name for s in recipe.stages] == [s.name for s in base.stages]
+    longer = load_recipe("uri", ["levels=3"])
+    assert [s.name for s in recipe.stages] == [s.name for s in longer.stages]
     assert {s.name: s.epochs for s in recipe.stages}["final"] == 5.0
 
 
@@ -337,3 +338,43 @@ def test_mistakes_in_layers_are_one_sentence(setting, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_recipe("fixed", [setting])
     assert "\n" not in str(caught.value)
+
+
+# ---- as many stages as levels -------------------------------------------------------------
+
+
+def stages_at(recipe, *settings):
+    """(name, level) of the stages that have a level."""
+    found = load_recipe(recipe, list(settings)).stages
+    return [(stage.name, stage.level) for stage in found if stage.level]
+
+
+def test_levels_beyond_those_named_repeat_the_last():
+    """Each with its own name; by `levels` or by the sizes themselves, whatever was set before."""
+    assert stages_at("uri") == [("level-1", 1), ("level-2", 2)]
+    four = [(f"level-{n}", n) for n in (1, 2, 3, 4)]
+    assert stages_at("uri", "levels=4") == four
+    assert stages_at("uri", "model.codebook_sizes=[4, 4, 4, 4]") == four
+    pairs = [(f"{part}-{n}", n) for n in (1, 2, 3) for part in ("warm", "level")]
+    assert stages_at("genret", "levels=3") == pairs
+    longer = load_recipe("uri", ["levels=3", "stages.level-2.epochs=9"])
+    assert [stage.epochs for stage in longer.stages if stage.level] == [2, 9, 9]
+    em = next(stage for stage in longer.stages if stage.name == "em")
+    assert em.after["reassign"]["levels"] == [3]
+
+
+def test_levels_that_there_are_not_have_no_stage():
+    """One level, one stage."""
+    assert stages_at("uri", "levels=1") == [("level-1", 1)]
+
+
+def test_a_level_that_tells_equal_ids_apart_has_no_stage():
+    """It is counted, not learned."""
+    assert [level for _, level in stages_at("genret:disambiguate")] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("recipe", ["asi++", "dgi", "fixed", "dense"])
+def test_recipes_that_do_not_go_by_levels_stay(recipe):
+    """Their stages are those for all levels at once."""
+    two, four = (load_recipe(recipe, [f"levels={n}"]) for n in (2, 4))
+    assert [stage.name for stage in two.stages] == [stage.name for stage in four.stages]
