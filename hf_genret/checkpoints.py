@@ -162,6 +162,9 @@ def _wrong_vectors(folder: Path, model: GenRetModel) -> str | None:
         return f"expected {VECTORS_FILE}, found no such file"
     with safe_open(str(folder / VECTORS_FILE), framework="pt") as file:
         shape = list(file.get_slice("vectors").get_shape())
+        kind = file.get_slice("vectors").get_dtype()
+        if kind == "I8" and "scales" not in file.keys():  # noqa: SIM118
+            return f"{VECTORS_FILE} holds integers without their scales"
     if shape != expected:
         return f"{VECTORS_FILE} has the shape {shape}, {expected} was expected"
     if int(model.index.rows.max()) >= expected[0]:

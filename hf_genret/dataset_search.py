@@ -197,4 +197,4 @@ def buckets_of(model: GenRetModel, leaves: torch.Tensor) -> list[np.ndarray]:
 def index_bytes(model: GenRetModel) -> int:
     """Bytes of what a search reads beside the weights: ids and vectors."""
     buffers = sum(buffer.nbytes for buffer in model.index.buffers())
-    return int(buffers + model.vectors.nbytes)
+    return int(buffers + model.vector_bytes)

@@ -65,6 +65,6 @@ def _bytes(model: GenRetModel) -> dict[str, int]:
     return {
         "csr": in_index - paths,
         "paths": paths,
-        "vectors": model.vectors.nbytes if model.config.num_documents else 0,
+        "vectors": model.vector_bytes if model.config.num_documents else 0,
         "weights": everything - in_index,
     }

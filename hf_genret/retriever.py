@@ -364,6 +364,20 @@ class GenRetriever:
         self.documents, self.folder = store, None
         self.facts = {**self.facts, "data": data_facts(corpus)}
 
+    def compress_vectors(self, precision: str) -> None:
+        """Keep the ranker's vectors less exactly: a half or a quarter of the bytes.
+
+        Args:
+            precision: `float32`, `float16` or `int8`.
+
+        Raises:
+            ConfigError: When it is unknown.
+        """
+        try:
+            self.model.compress_vectors(precision)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
     def describe(self) -> dict[str, Any]:
         """Facts about the index; see `hf_genret.description.describe_index`."""
         from hf_genret.description import describe_index

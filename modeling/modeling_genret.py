@@ -25,10 +25,7 @@ from .generation_genret import (
 from .heads_genret import HEADS, Prefix, look_up, prefix_length
 from .index_genret import DocidIndex
 from .indexers_genret import INDEXERS
-from .ranking_genret import (
-    Ranker,
-    take_rows,
-)
+from .ranking_genret import Ranker
 from .retrieval_genret import IndexedModel, follow_index
 from .sides_genret import GenRetEncoder
 
@@ -56,6 +53,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         self.ranker = Ranker(config)
         self.index = DocidIndex(config)
         self._vectors: Tensor | None = None
+        self._scales: Tensor | None = None
         self._vectors_file: str | None = None
         # Training states are loaded into this object; their index may have other sizes.
         self.register_load_state_dict_post_hook(follow_index)
@@ -102,7 +100,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
     def _history_vectors(self, rows: Tensor) -> Tensor:
         """Vectors of document rows [B, H] -> [B, H, D]."""
         if self.encoder.history_of_documents:
-            return take_rows(self.vectors, rows).to(self.dtype)
+            return self.vector_rows(rows).to(self.dtype)
         vectors: Tensor = self.encoder.items.vectors(rows)
         return vectors
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.utils import ModelOutput
@@ -236,25 +233,20 @@ def _similarities(
 
     Where candidates are much of the corpus, one product with all of it is the faster way.
     """
-    kind, vectors = model.ranker.similarity, model.vectors
+    kind = model.ranker.similarity
     queries = kind.queries(queries)
     batch, width = pads.shape
-    if len(vectors) * (_READ + batch * _MULTIPLY) < _FETCH * len(row):
-        everything = kind.items(vectors.to(queries.device, queries.dtype))  # [N, D]
+    if model.config.num_documents * (_READ + batch * _MULTIPLY) < _FETCH * len(row):
+        everything = kind.items(model.vectors.to(queries.device, queries.dtype))  # [N, D]
         return (queries @ everything.T)[query, row].float()
     if batch * width <= 2 * len(row):  # pools of about one size: a product a query
         rows = pads.spread(row, 0)
-        found = kind.items(take_rows(vectors, rows.flatten()).to(queries.dtype))
+        found = kind.items(model.vector_rows(rows.flatten()).to(queries.dtype))
         found = found.view(batch, width, -1)
         similarity = torch.bmm(found, queries.unsqueeze(-1)).flatten()  # [B * widest]
         return similarity[pads.place].float()
-    found = kind.items(take_rows(vectors, row).to(queries.dtype))  # [E, D]
+    found = kind.items(model.vector_rows(row).to(queries.dtype))  # [E, D]
     return (queries[query] * found).sum(-1).float()
-
-
-def take_rows(vectors: Tensor, row: Tensor) -> Tensor:
-    """Rows of the vectors, on the rows' device: only what is asked for travels there."""
-    return vectors[row.to(vectors.device)].to(row.device)
 
 
 def _first_of_each(query: Tensor, row: Tensor, documents: int) -> Tensor:
@@ -264,19 +256,3 @@ def _first_of_each(query: Tensor, row: Tensor, documents: int) -> Tensor:
     first = torch.ones_like(key, dtype=torch.bool)
     first[1:] = order.values[1:] != order.values[:-1]
     return torch.zeros_like(first).index_put((order.indices,), first)
-
-
-def save_vectors(vectors: Tensor, path: str) -> None:
-    """Write the ranker's vectors [N, D] to a safetensors file.
-
-    They may be mapped from the very file that is replaced: write beside it, then rename.
-    """
-    beside = f"{path}.part"
-    save_file({"vectors": vectors.contiguous().cpu()}, beside)
-    os.replace(beside, path)
-
-
-def load_vectors(path: str) -> Tensor:
-    """Read the ranker's vectors [N, D]; the file is memory-mapped, not copied where possible."""
-    with safe_open(path, framework="pt") as file:
-        return file.get_tensor("vectors")

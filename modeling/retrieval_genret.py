@@ -14,9 +14,8 @@ from .encoders_genret import EncoderOutput
 from .index_genret import DocidIndex
 from .mask_genret import Allowed
 from .pretrained_genret import GenRetPreTrainedModel
-from .ranking_genret import SearchOutput, load_vectors, rank_union, save_vectors
-
-VECTORS_FILE = "vectors.safetensors"
+from .ranking_genret import SearchOutput, rank_union
+from .vectors_genret import VECTORS_FILE, compressed, load_vectors, save_vectors, take_rows
 
 
 class IndexedModel(GenRetPreTrainedModel):
@@ -25,6 +24,7 @@ class IndexedModel(GenRetPreTrainedModel):
     index: DocidIndex
     encode_query: Any
     _vectors: Tensor | None
+    _scales: Tensor | None
     _vectors_file: str | None
 
     # ---- index, ranker and search ---------------------------------------------------------
@@ -56,27 +56,55 @@ class IndexedModel(GenRetPreTrainedModel):
 
     def set_vectors(self, vectors: Tensor) -> None:
         """Replace the ranker's vectors [documents, D]."""
-        self._vectors = vectors.detach()
+        self._vectors, self._scales = vectors.detach(), None
+        self._vectors_file = None
+
+    def compress_vectors(self, precision: str) -> None:
+        """Keep the ranker's vectors less exactly: a half or a quarter of the bytes.
+
+        Args:
+            precision: `float32`, `float16`, or `int8` with a scale a document.
+
+        Raises:
+            ValueError: When it is unknown, or there are no vectors.
+        """
+        self._vectors, self._scales = compressed(self.vectors, precision)
         self._vectors_file = None
 
     @property
     def vectors(self) -> Tensor:
         """The ranker's vectors [documents, D], read from disk at first use.
 
+        Where they are kept as integers this is a copy in float32; `vector_rows` makes none.
+
         Raises:
             ValueError: When the checkpoint has none, or too few.
         """
+        values, scales = self._stored()
+        return values if scales is None else values.float() * scales.unsqueeze(-1)
+
+    def vector_rows(self, row: Tensor) -> Tensor:
+        """The ranker's vectors of document rows, on the rows' device."""
+        return take_rows(*self._stored(), row)
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of the ranker's vectors, as they are kept."""
+        return sum(tensor.nbytes for tensor in self._stored() if tensor is not None)
+
+    def _stored(self) -> tuple[Tensor, Tensor | None]:
+        """Vectors and scales as they are kept."""
         if self._vectors is None:
             if self._vectors_file is None:
                 raise ValueError("This model has no ranker vectors; index documents first.")
-            vectors = load_vectors(self._vectors_file)
+            vectors, scales = load_vectors(self._vectors_file)
             if len(vectors) < self.config.num_documents:
                 raise ValueError(
                     f"{self._vectors_file}: {len(vectors)} vectors found, the index names "
                     f"{self.config.num_documents} documents."
                 )
-            self._vectors = vectors
-        return self._vectors
+            self._vectors, self._scales = vectors, scales
+        return self._vectors, self._scales
 
     @torch.no_grad()
     def search(
@@ -148,10 +176,10 @@ class IndexedModel(GenRetPreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Save weights, index, configuration and code as transformers does, vectors beside."""
-        vectors = self.vectors if self._vectors is not None or self._vectors_file else None
+        stored = self._stored() if self._vectors is not None or self._vectors_file else None
         super().save_pretrained(save_directory, **kwargs)
-        if vectors is not None and kwargs.get("is_main_process", True):
-            save_vectors(vectors, os.path.join(save_directory, VECTORS_FILE))
+        if stored is not None and kwargs.get("is_main_process", True):
+            save_vectors(*stored, os.path.join(save_directory, VECTORS_FILE))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

@@ -155,6 +155,7 @@ def evaluate_checkpoint(
     split: str = "test",
     systems: Sequence[str] | None = None,
     *,
+    vectors: str | None = None,
     command: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -165,6 +166,8 @@ def evaluate_checkpoint(
         data: Data whose documents are the checkpoint's.
         split: Which queries.
         systems: Names in `hf_genret.evaluation.report.SYSTEMS`; all available by default.
+        vectors: Precision of the ranker's vectors, as `GenRetriever.compress_vectors` takes it;
+            as they are by default.
         command: Stands in the report; made from the other arguments by default.
         seed: Of intervals and the random ranking.
 
@@ -173,6 +176,8 @@ def evaluate_checkpoint(
     """
     began = time.perf_counter()
     retriever = GenRetriever.from_pretrained(str(checkpoint))
+    if vectors is not None:
+        retriever.compress_vectors(vectors)
     loaded = data if isinstance(data, RetrievalData) else load_data(data)
     loaded = aligned(loaded, retriever.documents.ids)
     folder = Path(checkpoint) if Path(checkpoint).is_dir() else None
@@ -189,6 +194,7 @@ def evaluate_checkpoint(
         other = Bench(retriever, folder, loaded, split, exclude_history=False, seed=seed)
         extra["history_not_excluded"] = other.evaluate_all([n for n in found if n != "random"])
     line = command or f"hf-genret evaluate CHECKPOINT DATA --split {split}"
+    line += f" --vectors {vectors}" if vectors is not None and command is None else ""
     return make_report(loaded, split, line, seed, time.perf_counter() - began, found, extra=extra)
 
 

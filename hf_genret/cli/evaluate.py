@@ -23,6 +23,7 @@ def evaluate(
             help="Which rows, for example generative,kmeans,bm25,dense; all that apply by default.",
         ),
     ] = None,
+    vectors: options.Vectors = None,
     json_file: options.Json = None,
 ) -> None:
     """Measure a checkpoint beside its baselines: item-level, with 95 % intervals.
@@ -32,13 +33,15 @@ def evaluate(
     - `hf-genret evaluate out my-data`
 
     - `hf-genret evaluate out my-data --split dev --systems generative,bm25 --json report.json`
+
+    - `hf-genret evaluate out my-data --systems generative --vectors int8`
     """
     wanted = _systems(systems)
     from hf_genret.cli.tables import show_report
     from hf_genret.training import api
 
     with output(json_file) as result:
-        report = api.evaluate_checkpoint(checkpoint, data, split, systems=wanted)
+        report = api.evaluate_checkpoint(checkpoint, data, split, systems=wanted, vectors=vectors)
         show_report(result, report)
         result.write(report)
 

@@ -19,6 +19,7 @@ def index(
     out: Annotated[
         Path, typer.Option("--output", metavar="NEW", help="Where the new checkpoint goes.")
     ],
+    vectors: options.Vectors = None,
     json_file: options.Json = None,
 ) -> None:
     """Give ids to other documents with the trained model; nothing is trained.
@@ -34,6 +35,8 @@ def index(
     with output(json_file) as result:
         retriever = GenRetriever.from_pretrained(checkpoint)
         retriever.index(load_documents(documents))
+        if vectors is not None:
+            retriever.compress_vectors(vectors)
         retriever.save_pretrained(out)
         facts = retriever.describe()
         show_facts(result, facts)

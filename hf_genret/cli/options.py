@@ -39,6 +39,16 @@ Data = Annotated[
 ]
 
 
+Vectors = Annotated[
+    str | None,
+    typer.Option(
+        "--vectors",
+        metavar="PRECISION",
+        help="Keep the ranker's vectors as float32, float16 or int8; as they are by default.",
+    ),
+]
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`did you mean 'x'?` where a known word is near, else the whole list."""
     close = difflib.get_close_matches(word, known, n=1)

@@ -168,7 +168,11 @@ def test_evaluate_names_its_systems(calls, capsys):
         == 0
     )
     assert calls == [
-        ("evaluate_checkpoint", ("out", "data", "dev"), {"systems": ["bm25", "generative"]})
+        (
+            "evaluate_checkpoint",
+            ("out", "data", "dev"),
+            {"systems": ["bm25", "generative"], "vectors": None},
+        )
     ]
     assert "tiny (f00d), test" in capsys.readouterr().out
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hf_genret.documents import DocumentStore
-from hf_genret.errors import CheckpointError, DataError
+from hf_genret.errors import CheckpointError, ConfigError, DataError
 from hf_genret.retriever import GenRetriever
 
 
@@ -262,3 +262,22 @@ def test_a_moved_folder_still_loads(folder, tmp_path):
     """No path is written into a checkpoint."""
     shutil.move(folder, tmp_path / "elsewhere")
     assert GenRetriever.from_pretrained(tmp_path / "elsewhere").search("owl", k=1)
+
+
+def test_vectors_in_less_bytes(folder, tmp_path):
+    """Kept, published and searched as integers; integers without their scales are refused."""
+    retriever = GenRetriever.from_pretrained(folder, device="cpu")
+    retriever.compress_vectors("int8")
+    retriever.save_pretrained(tmp_path / "small")
+    loaded = GenRetriever.from_pretrained(tmp_path / "small", device="cpu")
+    assert loaded.describe()["bytes"]["vectors"] == 40 * (256 + 4)
+    assert [hit.id for hit in loaded.search("black owl", k=3)] == [
+        hit.id for hit in retriever.search("black owl", k=3)
+    ]
+    with pytest.raises(ConfigError, match="precision of vectors is 'int4'"):
+        loaded.compress_vectors("int4")
+    path = tmp_path / "small" / "vectors.safetensors"
+    save_file({"vectors": load_file(path)["vectors"]}, path)
+    (tmp_path / "small" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="integers without their scales"):
+        GenRetriever.from_pretrained(tmp_path / "small")

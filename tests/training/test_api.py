@@ -140,6 +140,15 @@ def test_systems_by_wish(trained, text_folder):
         api.evaluate_checkpoint(trained[0], text_folder, systems=["dens"])
 
 
+def test_less_exact_vectors_are_measured_too(trained, text_folder, evaluated):
+    """The loss can be seen before it is taken; the command says what was measured."""
+    report = api.evaluate_checkpoint(
+        trained[0], text_folder, systems=["generative"], vectors="int8"
+    )
+    assert report["command"].endswith("--vectors int8")
+    assert ndcg(report, "generative") == pytest.approx(ndcg(evaluated, "generative"), abs=0.02)
+
+
 def test_a_control_is_the_same_model_with_other_ids(trained):
     """A decoder of its own on balanced k-means ids; encoder and vectors are the model's."""
     out, _ = trained

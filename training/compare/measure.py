@@ -228,6 +228,6 @@ def _bytes(model: GenRetModel) -> dict[str, int]:
     """Bytes of the id index, of the ranker's vectors and of the weights."""
     return {
         "index_bytes": sum(buffer.nbytes for buffer in model.index.buffers()),
-        "vector_bytes": model.vectors.nbytes,
+        "vector_bytes": model.vector_bytes,
         "weight_bytes": sum(parameter.nbytes for parameter in model.parameters()),
     }
