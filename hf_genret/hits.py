@@ -106,7 +106,8 @@ def search_wide(
             encoder_outputs=encoded,
         )
         filled = found.rows.shape[1] == limits.k and bool((found.rows >= 0).all())
-        if filled or limits.num_beams is not None or beams >= leaves:
+        last = limits.num_beams is not None or beams >= leaves or bool(found.complete.all())
+        if filled or last:
             return found
         beams = min(2 * beams, leaves)
 

@@ -119,6 +119,7 @@ class SearchOutput(ModelOutput):
         pool_rows: [B, P], those documents, best first, -1 is padding.
         beam_codes: [B, M, L], the leaves visited, best first.
         beam_leaves: [B, M], their numbers, -1 where there are fewer.
+        complete: [B], whether these are all leaves that could be found: no beam was dropped.
     """
 
     # ModelOutput wants defaults; search() gives all of them.
@@ -130,6 +131,7 @@ class SearchOutput(ModelOutput):
     pool_rows: Tensor = None  # type: ignore[assignment]
     beam_codes: Tensor = None  # type: ignore[assignment]
     beam_leaves: Tensor = None  # type: ignore[assignment]
+    complete: Tensor = None  # type: ignore[assignment]
 
 
 def rank_union(
@@ -188,6 +190,7 @@ def rank_union(
         pool_rows=pool_rows,
         beam_codes=beams.codes,
         beam_leaves=beams.leaf,
+        complete=beams.complete,
     )
 
 

@@ -151,6 +151,16 @@ def test_fewer_hits_than_asked(make_indexed, text):
     assert out.rows.sort(1).values.tolist() == [[0, 1, 2, 3]] * 3
 
 
+def test_a_search_says_when_it_saw_everything(make_indexed, text):
+    """With a filter that leaves few, a beam that held them all is complete."""
+    model = make_indexed(documents=60)
+    assert not model.search(**text, k=5, num_beams=2).complete.any()
+    few = torch.zeros(60, dtype=torch.bool)
+    few[[3, 40]] = True
+    found = model.search(**text, k=5, num_beams=6, allowed=few)
+    assert found.complete.all() and found.rows.shape == (3, 2)
+
+
 def test_nothing_left_gives_empty_rows(make_indexed, text):
     """Everything excluded: -1 and -inf, no error."""
     model = make_indexed(documents=3)

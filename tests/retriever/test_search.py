@@ -63,6 +63,19 @@ def test_a_beam_of_ones_own_is_kept(retriever):
     assert len({hit.docid for hit in hits}) == 1 and 1 <= len(hits) <= 3
 
 
+def test_a_search_stops_when_it_has_seen_everything(retriever, monkeypatch):
+    """A filter that leaves two documents is not searched again with wider beams."""
+    beams = []
+    real = type(retriever.model).search
+    monkeypatch.setattr(
+        type(retriever.model),
+        "search",
+        lambda self, **kwargs: beams.append(kwargs["num_beams"]) or real(self, **kwargs),
+    )
+    assert len(retriever.search(QUERY, k=10, only=["d3", "d5"])) == 2
+    assert len(beams) == 1
+
+
 def test_a_filter_for_each_query(retriever):
     """A list of filters goes with a list of queries; None leaves one free."""
     hill = lambda document: document["place"] == "hill"  # noqa: E731
