@@ -45,6 +45,28 @@ class Attention(nn.Module):
         return self.output(attended.transpose(1, 2).flatten(2))
 
 
+def attend(query: Tensor, past: list[tuple[Tensor, Tensor]], heads: int) -> Tensor:
+    """Attention of single positions [B, d] to keys and values of a few earlier ones, [B, d].
+
+    A few positions of many rows are quicker to add up one after another than as B small products.
+    """
+    query = query.unflatten(-1, (heads, -1))  # [B, heads, d / heads]
+    keys = [key.view_as(query) for key, _ in past]
+    values = [value.view_as(query) for _, value in past]
+    if len(query) < _FEW:
+        stacked = (query.unsqueeze(2), torch.stack(keys, 2), torch.stack(values, 2))
+        return functional.scaled_dot_product_attention(*stacked).flatten(1)
+    scores = torch.stack([(query * key).sum(-1) for key in keys], dim=-1)
+    weights = (scores * query.shape[-1] ** -0.5).softmax(-1)  # [B, heads, positions]
+    out = values[0] * weights[..., :1]
+    for place in range(1, len(values)):
+        out.addcmul_(values[place], weights[..., place : place + 1])
+    return out.flatten(1)
+
+
+_FEW = 128  # rows below which one call counts more than what it does
+
+
 class DecoderBlock(nn.Module):
     """Self-attention, attention over the encoder's vectors, feed-forward; each normalised first."""
 
@@ -96,38 +118,40 @@ class DecoderBlock(nn.Module):
     def step(
         self,
         states: Tensor,
-        past: tuple[Tensor, Tensor] | None,
+        past: list[tuple[Tensor, Tensor]],
         memory: tuple[Tensor, Tensor | None],
-        memory_mask: Tensor,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        memory_mask: Tensor | None,
+    ) -> Tensor:
         """One position of a search.
 
         Args:
             states: [B, d], what stands at the position.
-            past: Keys and values of the positions before, [B, heads, t, d / heads] each.
+            past: Keys and values of the positions before, [B, d] each; this one's are added.
             memory: From `begin`, of B' queries; B is B' times a number of beams.
-            memory_mask: [B', 1, 1, T], True where a vector counts.
+            memory_mask: [B', 1, 1, T], True where a vector counts; None where all do.
 
         Returns:
-            The new states [B, d], and keys and values of t + 1 positions.
+            The new states [B, d].
         """
-        attention, normed = self.self_attention, self.self_norm(states).unsqueeze(1)
-        keys, values = attention.keys_values(normed)
-        if past is not None:
-            keys = torch.cat([past[0], keys], dim=2)
-            values = torch.cat([past[1], values], dim=2)
-            states = states + attention(normed, keys, values, None).squeeze(1)
-        else:  # a single position attends to itself
-            states = states + attention.output(values.flatten(1))
-        first, second = memory
-        if second is None:
-            folded = states.view(len(first), -1, states.shape[-1])
-            states = (folded + first.unsqueeze(1)).view(states.shape)
+        attention, normed = self.self_attention, self.self_norm(states)
+        past.append((attention.key(normed), attention.value(normed)))
+        if len(past) == 1:  # a single position attends to itself
+            states = states + attention.output(past[0][1])
         else:
-            folded = self.cross_norm(states).view(len(first), -1, states.shape[-1])
-            attended = self.cross_attention(folded, first, second, memory_mask)
+            attended = attend(attention.query(normed), past, attention.heads)
+            states = states + attention.output(attended)
+        of_memory, with_values = memory
+        if with_values is None:
+            folded = states.view(len(of_memory), -1, states.shape[-1])
+            states = (folded + of_memory.unsqueeze(1)).view(states.shape)
+        else:
+            folded = self.cross_norm(states).view(len(of_memory), -1, states.shape[-1])
+            attended = self.cross_attention(folded, of_memory, with_values, memory_mask)
             states = states + attended.reshape(states.shape)
-        return states + self.feed_forward(self.feed_norm(states)), (keys, values)
+        first, _, second = self.feed_forward
+        # In place: another block of four times the width costs as much as the products.
+        wide = torch.ops.aten.gelu_(first(self.feed_norm(states)))
+        return states + second(wide)
 
     def _memory_keys(
         self, memory: Tensor, cache: EncoderDecoderCache | None
@@ -212,10 +236,12 @@ class DecoderSteps:
     def __init__(self, decoder: TransformerDecoder, memory: Tensor, memory_mask: Tensor) -> None:
         self.decoder = decoder
         self.blocks: list[Any] = list(decoder.blocks)
-        self.mask = memory_mask.bool()[:, None, None, :]
+        self.mask: Tensor | None = memory_mask.bool()[:, None, None, :]
+        if memory.device.type == "cpu" and bool(self.mask.all()):
+            self.mask = None  # attention is faster without one
         memory = decoder.memory_norm(decoder.memory(memory))
         self.memory = [block.begin(memory) for block in self.blocks]
-        self.past: list[tuple[Tensor, Tensor] | None] = [None] * len(self.blocks)
+        self.past: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.blocks]
         self.position = 0
 
     def step(self, inputs: Tensor) -> Tensor:
@@ -223,15 +249,14 @@ class DecoderSteps:
         states = inputs + self.decoder.position.weight[self.position]
         self.position += 1
         for i, block in enumerate(self.blocks):
-            states, self.past[i] = block.step(states, self.past[i], self.memory[i], self.mask)
+            states = block.step(states, self.past[i], self.memory[i], self.mask)
         hidden: Tensor = self.decoder.norm(states)
         return hidden
 
     def follow(self, beams: Tensor) -> None:
         """Go on from some beams: numbers among those of the last step, [B]."""
-        self.past = [
-            None if pair is None else (pair[0][beams], pair[1][beams]) for pair in self.past
-        ]
+        for past in self.past:
+            past[:] = [(keys[beams], values[beams]) for keys, values in past]
 
 
 DECODERS: dict[str, type[nn.Module]] = {"transformer": TransformerDecoder}
