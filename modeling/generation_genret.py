@@ -15,9 +15,10 @@ from .mask_genret import mask_scores
 class TrieLogitsProcessor(LogitsProcessor):
     """Leaves only tokens that continue an id of the index.
 
-    It is stateless: the node is found again from the tokens so far, since generate() does not say
-    how it reorders beams. A row whose prefix is no prefix of an id (generate() makes such rows
-    when it is asked for more ids than exist) may only emit the pad token.
+    It carries nothing from step to step: the node is found again from the tokens so far, since
+    generate() does not say how it reorders beams. A row whose prefix is no prefix of an id
+    (generate() makes such rows when it is asked for more ids than exist) may only emit the pad
+    token.
 
     Args:
         index: The ids.
@@ -33,12 +34,12 @@ class TrieLogitsProcessor(LogitsProcessor):
         if len(index) == 0:
             raise ValueError("The id index is empty; index documents before generating ids.")
         self.index, self.offsets, self.start = index, offsets, start
+        self._last: tuple[Tensor, int, Tensor] | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Mask `scores` [B, V] given the tokens so far [B, start + l]."""
         level = input_ids.shape[1] - self.start
-        offsets = torch.tensor(self.offsets[:level], dtype=torch.long, device=input_ids.device)
-        node = self.index.locate(input_ids[:, self.start :] - offsets)
+        node = self._locate(input_ids, level)
         first, size = self.offsets[level], self.index.sizes[level]
         part = scores[:, first : first + size]
         block = mask_scores(self.index, level, node.clamp(min=0), part)  # [B, K]
@@ -47,6 +48,16 @@ class TrieLogitsProcessor(LogitsProcessor):
         out[:, first : first + size] = block.masked_fill_(nowhere, -torch.inf)
         out[:, :1].masked_fill_(nowhere, 0.0)
         return out
+
+    def _locate(self, input_ids: Tensor, level: int) -> Tensor:
+        """Node of each row [B]; found once where the processor stands first and last in a step."""
+        version = -1 if input_ids.is_inference() else input_ids._version
+        if self._last is not None and self._last[0] is input_ids and self._last[1] == version:
+            return self._last[2]
+        offsets = torch.tensor(self.offsets[:level], dtype=torch.long, device=input_ids.device)
+        node = self.index.locate(input_ids[:, self.start :] - offsets)
+        self._last = input_ids, version, node
+        return node
 
 
 # Settings of generate() that contradict ids of fixed length, with the value that leaves them off.

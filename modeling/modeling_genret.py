@@ -337,7 +337,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         """The trie first, so that warpers see real ids only, and last: nothing undoes it."""
         processors = super()._get_logits_processor(*args, **kwargs)
         trie = TrieLogitsProcessor(self.index, self.config.level_offsets)
-        return LogitsProcessorList([trie, *processors, trie])
+        return LogitsProcessorList([trie, *processors, trie] if processors else [trie])
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         """Nothing: queries are encoded before generation starts, unknown names raise there."""

@@ -258,3 +258,19 @@ def test_what_was_encoded_stays_as_it_was(make_indexed, text):
     first = model.generate(encoder_outputs=encoded, num_beams=3)
     assert encoded.pooler_output.shape[0] == encoded.last_hidden_state.shape[0] == 3
     assert torch.equal(model.generate(encoder_outputs=encoded, num_beams=3), first)
+
+
+def test_the_processor_follows_tokens_that_change_in_place(make_indexed):
+    """A buffer that is written again is read again; in inference mode, too."""
+    model = make_indexed()
+    trie = TrieLogitsProcessor(model.index, model.config.level_offsets)
+    ids = model.index.paths[[0, -1]].long() + torch.tensor(model.config.level_offsets)
+    tokens = torch.cat([torch.zeros(1, 1, dtype=torch.long), ids[:1, :1]], dim=1)
+    scores = torch.randn(1, model.config.vocab_size)
+    first = trie(tokens, scores)
+    assert torch.equal(trie(tokens, scores), first)
+    tokens[0, 1] = ids[1, 0]
+    fresh = TrieLogitsProcessor(model.index, model.config.level_offsets)
+    assert torch.equal(trie(tokens, scores), fresh(tokens.clone(), scores))
+    with torch.inference_mode():
+        assert torch.equal(trie(tokens.clone(), scores), fresh(tokens.clone(), scores))
