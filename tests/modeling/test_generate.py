@@ -6,6 +6,8 @@ import pytest
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from hf_genret.modeling import TrieLogitsProcessor
+
 MODES = {
     "default": {},
     "greedy": {"num_beams": 1},
