@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +55,24 @@ def test_against_an_unconstrained_step(kind, size, record, goals):
                 *(most, share, "unconstrained log_softmax and top-k"),
             )
     record(f"mask_{kind}_{size}", {"ids": COUNT, "codes": size, "milliseconds": figures})
+
+
+def test_ids_of_a_trained_checkpoint(record):
+    """The same on learned ids, of `BENCH_CHECKPOINT` or what `hf-genret quickstart` left here."""
+    folder = Path(os.environ.get("BENCH_CHECKPOINT", "genret-stdlib"))
+    if not folder.is_dir():
+        pytest.skip("no checkpoint: run hf-genret quickstart, or set BENCH_CHECKPOINT")
+    from hf_genret import GenRetriever
+
+    index = GenRetriever.from_pretrained(folder, device="cpu").model.index
+    if len(set(index.sizes)) > 1:
+        pytest.skip(f"levels of different sizes: {index.sizes}")
+    figures = {}
+    for shape, (batch, beams) in SHAPES.items():
+        times = interleaved(steps(index, batch, beams, index.sizes[0]))
+        figures[shape] = {**medians(times), "mask_of_free": ratio(times, "mask", "free")}
+    facts = {"ids": index.num_nodes[-1], "sizes": index.sizes, "documents": len(index)}
+    record("mask_checkpoint", {**facts, "milliseconds": figures})
 
 
 def test_growth_with_the_number_of_ids(record, goals):
