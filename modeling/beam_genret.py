@@ -160,7 +160,7 @@ class _Search:
         if self.renormalize:
             return _log_softmax(mask_scores(self.index, level, node, logits, allowed=self.allowed))
         log_probs = logits.log_softmax(-1)
-        return mask_scores(self.index, level, node, log_probs, allowed=self.allowed)
+        return mask_scores(self.index, level, node, log_probs, allowed=self.allowed, overwrite=True)
 
     def _best(self, scores: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """The best ways to go on: scores, beams and places among those of a query, [B, M]."""

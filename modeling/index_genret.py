@@ -46,7 +46,7 @@ class DocidIndex(nn.Module):
             pointers = empty(nodes[level] + 1, dtype=_pointer_type(edges))
             self.register_buffer(f"indptr_{level}", pointers)
             self.register_buffer(f"codes_{level}", empty(edges, dtype=kind))
-        self._derived: dict[tuple[str, int], Tensor] = {}
+        self._derived: dict[tuple[str, int], Any] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,7 +65,7 @@ class DocidIndex(nn.Module):
         """(indptr [nodes + 1], codes [edges]) of a level, from 0."""
         return getattr(self, f"indptr_{level}"), getattr(self, f"codes_{level}")
 
-    def derived(self, name: str, level: int, make: Callable[[], Tensor]) -> Tensor:
+    def derived(self, name: str, level: int, make: Callable[[], Any]) -> Any:
         """What is computed of the index once and kept beside it, but not saved."""
         if (name, level) not in self._derived:
             self._derived[name, level] = make()
@@ -143,7 +143,8 @@ class DocidIndex(nn.Module):
 
     def keys(self, level: int) -> Tensor:
         """parent * K + code of every edge, [edges], rising; made at first use."""
-        return self.derived("keys", level, lambda: self._keys(level))
+        found: Tensor = self.derived("keys", level, lambda: self._keys(level))
+        return found
 
     def _keys(self, level: int) -> Tensor:
         indptr, codes = self.level(level)
@@ -156,14 +157,14 @@ class DocidIndex(nn.Module):
     def edges(self, level: int, node: Tensor) -> tuple[Tensor, Tensor]:
         """First edge and number of edges of nodes [B] that exist: two of [B]."""
         indptr = self.level(level)[0]
-        start = indptr[node].long()
-        return start, indptr[node + 1].long() - start
+        start = indptr.index_select(0, node).long()
+        return start, indptr.index_select(0, node + 1).long() - start
 
     def widest(self, level: int) -> int:
         """Children of the widest node of a level."""
         indptr = self.level(level)[0]
-        found = self.derived("widest", level, lambda: (indptr[1:] - indptr[:-1]).max().cpu())
-        return int(found)
+        found: int = self.derived("widest", level, lambda: int((indptr[1:] - indptr[:-1]).max()))
+        return found
 
     def restrict(self, allowed_rows: Tensor) -> list[Tensor]:
         """Edges of each level that lead to an allowed document: a list of bool [.., edges].

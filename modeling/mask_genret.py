@@ -72,6 +72,7 @@ def mask_scores(
     *,
     allowed: Allowed | None = None,
     form: str | None = None,
+    overwrite: bool = False,
 ) -> Tensor:
     """Scores with -inf on every code that is no child of its row's node.
 
@@ -82,19 +83,22 @@ def mask_scores(
         scores: [R, K].
         allowed: What a filter leaves of the index; needs `padded` or `ragged`.
         form: One of `FORMS`; the cheapest by default.
+        overwrite: Whether `scores` may become the result, which spares a block of its size.
 
     Returns:
-        [R, K], new.
+        [R, K]; new, or `scores` itself.
     """
     if form is None:
         form = choose_form(index, level, node, tables=allowed is None)
     if form == "table":
-        rows = table(index, level)[node] if level else table(index, 0)
-        return scores + rows.to(scores.dtype)
+        rows = table(index, level).index_select(0, node) if level else table(index, 0)
+        if overwrite:
+            return scores.add_(rows)
+        return (scores + rows).to(scores.dtype)
     start, count = index.edges(level, node)
     if form == "padded":
-        return _padded(index, level, start, count, scores, allowed)
-    return _ragged(index, level, start, count, scores, allowed)
+        return _padded(index, level, start, count, scores, allowed, overwrite)
+    return _ragged(index, level, start, count, scores, allowed, overwrite)
 
 
 def choose_form(index: DocidIndex, level: int, node: Tensor, *, tables: bool = True) -> str:
@@ -102,10 +106,13 @@ def choose_form(index: DocidIndex, level: int, node: Tensor, *, tables: bool = T
     tables = tables and table_fits(index, level)
     if node.device.type != "cpu":
         return "table" if tables else "padded"
-    if level == 0 and tables:  # one row for all
-        return "table"
+    cells = len(node) * index.sizes[level]
+    if tables and _PADDED * len(node) * _mean_children(index, level) > _TABLE * cells:
+        return "table"  # whatever these rows have: the level is too full for the others
+    if _few(index, level, len(node)):
+        return "padded"
     count = index.edges(level, node)[1]
-    cells, width = len(count) * index.sizes[level], int(count.max())
+    width = int(count.max())
     fill = _FILL * cells
     price = {
         "padded": _PADDED * len(count) * width + fill + _CALLS["padded"],
@@ -116,15 +123,26 @@ def choose_form(index: DocidIndex, level: int, node: Tensor, *, tables: bool = T
     return min(price, key=price.__getitem__)
 
 
+def _few(index: DocidIndex, level: int, rows: int) -> bool:
+    """Whether rows as wide as the widest node cost less than to ask how wide these are."""
+    return _PADDED * rows * index.widest(level) <= _CALLS["ragged"]
+
+
 def table_fits(index: DocidIndex, level: int) -> bool:
     """Whether a level has a table: the smallest levels first, as long as the budget lasts."""
-    sizes = _table_bytes(index)
-    return sum(size for size in sizes if size <= sizes[level]) <= TABLE_BYTES
+
+    def find() -> bool:
+        nodes = [1, *index.num_nodes]
+        sizes = [2 * nodes[i] * size for i, size in enumerate(index.sizes)]
+        return sum(size for size in sizes if size <= sizes[level]) <= TABLE_BYTES
+
+    fits: bool = index.derived(f"fits {TABLE_BYTES}", level, find)
+    return fits
 
 
-def _table_bytes(index: DocidIndex) -> list[int]:
-    nodes = [1, *index.num_nodes]
-    return [2 * nodes[level] * size for level, size in enumerate(index.sizes)]
+def _mean_children(index: DocidIndex, level: int) -> float:
+    indptr, codes = index.level(level)
+    return len(codes) / (len(indptr) - 1)
 
 
 def table(index: DocidIndex, level: int) -> Tensor:
@@ -161,7 +179,7 @@ def candidates(
     if allowed is not None:
         rows = torch.arange(len(node), device=node.device)[:, None]
         real = real & allowed.at(level, edge, rows, len(node))
-    return index.level(level)[1][edge].long(), edge, real
+    return index.level(level)[1].take(edge).long(), edge, real
 
 
 def _side_by_side(start: Tensor, count: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -178,15 +196,17 @@ def _padded(
     count: Tensor,
     scores: Tensor,
     allowed: Allowed | None,
+    overwrite: bool,
 ) -> Tensor:
-    width = int(count.max()) if start.device.type == "cpu" else index.widest(level)
+    fixed = start.device.type != "cpu" or _few(index, level, len(start))
+    width = index.widest(level) if fixed else int(count.max())
     edge, _ = _side_by_side(start, count, width)
-    code = index.level(level)[1][edge].long()
+    code = index.level(level)[1].take(edge).long()
     found = scores.gather(1, code)  # a repetition writes the same value again
     if allowed is not None:
         rows = torch.arange(len(start), device=start.device)[:, None]
         found = found.masked_fill(~allowed.at(level, edge, rows, len(start)), -torch.inf)
-    return torch.full_like(scores, -torch.inf).scatter_(1, code, found)
+    return _nothing(scores, overwrite).scatter_(1, code, found)
 
 
 def _ragged(
@@ -196,12 +216,19 @@ def _ragged(
     count: Tensor,
     scores: Tensor,
     allowed: Allowed | None,
+    overwrite: bool,
 ) -> Tensor:
     row, edge = ragged(start, count)
     if allowed is not None:
         keep = allowed.at(level, edge, row, len(start))
         row, edge = row[keep], edge[keep]
     place = row * scores.shape[1] + index.level(level)[1][edge]
-    out = torch.full_like(scores, -torch.inf)
-    out.view(-1)[place] = scores.reshape(-1)[place]
+    found = scores.reshape(-1)[place]
+    out = _nothing(scores, overwrite and scores.is_contiguous())
+    out.view(-1)[place] = found
     return out
+
+
+def _nothing(scores: Tensor, overwrite: bool) -> Tensor:
+    """A block of -inf."""
+    return scores.fill_(-torch.inf) if overwrite else torch.full_like(scores, -torch.inf)

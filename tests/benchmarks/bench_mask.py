@@ -31,9 +31,11 @@ def steps(index, batch, beams, size):
         for _ in nodes:
             choose(logits.log_softmax(-1))
 
+    scratch = logits.clone()  # a search masks what it has just computed, in place
+
     def mask():
         for level, node in enumerate(nodes):
-            mask_scores(index, level, node, logits)
+            mask_scores(index, level, node, scratch, overwrite=True)
 
     return {"free": free, "mask": mask}
 

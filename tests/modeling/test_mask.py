@@ -56,7 +56,11 @@ def test_each_form_is_the_dict_trie(dict_trie, corpus, form, data):
         node = index.locate(torch.tensor(chosen, dtype=torch.long).view(len(chosen), level))
         ours = masks.mask_scores(index, level, node, scores, form=form)
         assert ours.dtype == kind
-        assert torch.equal(ours, by_dict(trie, chosen, scores))
+        wanted = by_dict(trie, chosen, scores)
+        assert torch.equal(ours, wanted)
+        own = scores.clone()
+        ours = masks.mask_scores(index, level, node, own, form=form, overwrite=True)
+        assert ours.data_ptr() == own.data_ptr() and torch.equal(own, wanted)
 
 
 @quick
