@@ -7,7 +7,6 @@ edge in its level's `codes` *is* the number of the child: no next-state array is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,12 +36,14 @@ class DocidIndex(nn.Module):
         self.sizes = list(config.codebook_sizes)
         nodes = [1, *config.num_nodes] if config.num_paths else [0] * (len(self.sizes) + 1)
         paths, empty = config.num_paths, torch.zeros
-        self._kinds = _Kinds(self.sizes)
-        self.register_buffer("paths", empty(paths, len(self.sizes), dtype=self._kinds.paths))
+        self._types = [_code_type(size) for size in self.sizes]
+        self.register_buffer(
+            "paths", empty(paths, len(self.sizes), dtype=_code_type(max(self.sizes)))
+        )
         self.register_buffer("rows", empty(paths, dtype=_pointer_type(config.num_documents)))
         self.register_buffer("buckets", empty(nodes[-1] + 1, dtype=_pointer_type(paths)))
         for level in range(len(self.sizes)):
-            edges, kind = nodes[level + 1], self._kinds.codes[level]
+            edges, kind = nodes[level + 1], self._types[level]
             pointers = empty(nodes[level] + 1, dtype=_pointer_type(edges))
             self.register_buffer(f"indptr_{level}", pointers)
             self.register_buffer(f"codes_{level}", empty(edges, dtype=kind))
@@ -98,7 +99,7 @@ class DocidIndex(nn.Module):
             raise ValueError(
                 f"An index needs one document row, 0 or above, for each of its {len(codes)} paths."
             )
-        codes = codes.to(device=device, dtype=self._kinds.paths)
+        codes = codes.to(device=device, dtype=_code_type(max(self.sizes)))
         rows = rows.to(device=device, dtype=_pointer_type(int(rows.max()) + 1))
         order = _lexicographic(codes, self.sizes)
         if order is not None:
@@ -114,7 +115,7 @@ class DocidIndex(nn.Module):
             first = new.nonzero()[:, 0]
             pointers = _end(torch.searchsorted(first, opens), len(first))
             setattr(self, f"indptr_{level}", pointers.to(_pointer_type(len(first))))
-            setattr(self, f"codes_{level}", column[first].to(self._kinds.codes[level]))
+            setattr(self, f"codes_{level}", column[first].to(self._types[level]))
             opens = first
         self.buckets = _end(opens, len(codes)).to(_pointer_type(len(codes)))
 
@@ -243,18 +244,8 @@ def ragged(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     return row, start[row] + inside
 
 
-@dataclass
-class _Kinds:
-    """The smallest integer types that hold the codes of each level, and those of all."""
-
-    sizes: list[int]
-
-    def __post_init__(self) -> None:
-        self.codes = [_code_type(size) for size in self.sizes]
-        self.paths = _code_type(max(self.sizes))
-
-
 def _code_type(size: int) -> torch.dtype:
+    """The smallest integer type that holds the codes of a level."""
     if size <= 256:
         return torch.uint8
     return torch.int16 if size <= 2**15 else torch.int32
