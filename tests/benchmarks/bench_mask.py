@@ -10,7 +10,7 @@ import torch
 from ids import KINDS, index_of, rows_at
 from timing import interleaved, medians, ratio
 
-from hf_genret.modeling.mask_genret import mask_scores
+from hf_genret.modeling.mask_genret import Children, mask_scores
 
 COUNT = int(os.environ.get("BENCH_IDS", "1000000"))
 SHAPES = {"1x20": (1, 20), "16x20": (16, 20), "64x50": (64, 50)}
@@ -35,7 +35,7 @@ def steps(index, batch, beams, size):
 
     def mask():
         for level, node in enumerate(nodes):
-            mask_scores(index, level, node, scratch, overwrite=True)
+            mask_scores(Children(index, level, node), scratch, out=scratch)
 
     return {"free": free, "mask": mask}
 
@@ -124,7 +124,7 @@ def test_against_transformers_processor(shape, record, goals):
 
     def ours():
         for level, node in enumerate(nodes):
-            mask_scores(index, level, node, scores)
+            mask_scores(Children(index, level, node), scores)
 
     def by_dict():
         for level in range(len(nodes)):
@@ -135,7 +135,9 @@ def test_against_transformers_processor(shape, record, goals):
     if marisa is not None and batch * beams <= 320:
         methods["marisa"] = lambda: [marisa(chosen[:, :i], scores) for i in range(len(nodes))]
     for level, node in enumerate(nodes):  # the same mask, before anything is timed
-        same = theirs(chosen[:, :level], scores) == mask_scores(index, level, node, scores)
+        same = theirs(chosen[:, :level], scores) == mask_scores(
+            Children(index, level, node), scores
+        )
         assert bool(same.all())
     times = interleaved(methods, rounds=5)
     faster = ratio(times, "dict", "ours")

@@ -217,7 +217,7 @@ def test_renormalized_scores_are_those_of_existing_codes(make_indexed, best, tex
 
 def test_a_search_ends_where_one_way_is_left(make_indexed, text, monkeypatch):
     """Unary chains need no decoder; without renormalising they do, as their scores count."""
-    from hf_genret.modeling.decoder_genret import DecoderSteps
+    from hf_genret.modeling.steps_genret import DecoderSteps
 
     model = make_indexed(codebook_sizes=[30, 4, 4, 4])
     columns = [torch.arange(30), *(torch.randint(0, 4, (30,)) for _ in range(3))]
