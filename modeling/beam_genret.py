@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .encoders_genret import EncoderOutput
-from .index_genret import DocidIndex
+from .index_genret import DocidIndex, may_ask
 from .mask_genret import Allowed, Children, candidates, mask_scores
 from .steps_genret import DecoderSteps
 
@@ -166,7 +166,7 @@ class _Search:
 
     def only_one_way(self, level: int) -> bool:
         """Whether every beam has a single way to its leaf from a level on."""
-        if level == 0 or not self.constrained or self.node.device.type != "cpu":
+        if level == 0 or not self.constrained or not may_ask(self.node):
             return False
         alive = self.node[self.node >= 0]
         return bool(_chains(self.index, level)[alive].all())

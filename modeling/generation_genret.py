@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor
 
-from .index_genret import DocidIndex
+from .index_genret import DocidIndex, may_ask
 from .mask_genret import Children, mask_scores
 
 
@@ -45,7 +45,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         children = Children(self.index, level, node.clamp(min=0))
         mask_scores(children, scores[:, block], out=out[:, block])
         nowhere = node < 0
-        if nowhere.device.type != "cpu" or bool(nowhere.any()):
+        if not may_ask(nowhere) or bool(nowhere.any()):
             out.masked_fill_(nowhere[:, None], -torch.inf)
             out[:, 0].masked_fill_(nowhere, 0.0)
         return out

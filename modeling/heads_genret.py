@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .configuration_genret import GenRetConfig
+from .index_genret import may_ask
 
 # Codes before a level: [B, l] int64, or one distribution [B, K] a level where they are soft.
 Prefix = Tensor | Sequence[Tensor]
@@ -64,7 +65,7 @@ _PRODUCT = 2**14
 def _by_node_pays(points: Tensor, centres: Tensor, size: int) -> bool:
     """Whether to multiply node by node on a CPU, with points [B, D] and centres [nodes * K, D]."""
     nodes, gathered = len(centres) // size, points.numel() * size
-    return points.device.type == "cpu" and gathered >= _PRODUCT * nodes
+    return may_ask(points) and gathered >= _PRODUCT * nodes
 
 
 def _by_node(points: Tensor, node: Tensor, centres: Tensor) -> Tensor:

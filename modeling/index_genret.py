@@ -277,6 +277,14 @@ class DocidIndex(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def may_ask(tensor: Tensor) -> bool:
+    """Whether reading a value on the host costs nothing: on a CPU, outside torch.compile.
+
+    On other devices it would wait for the device, and break a graph that is being captured.
+    """
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def ragged(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """Flatten the ranges start..start+count: (number of the range [E], position [E])."""
     row = torch.repeat_interleave(torch.arange(len(start), device=start.device), count)

@@ -14,21 +14,20 @@ wait for the device, so that the form is fixed a level.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from .index_genret import DocidIndex, ragged
+from .index_genret import DocidIndex, may_ask, ragged
 
 TABLE_BYTES = 64 * 2**20
 """Additive tables of all levels together."""
 FORMS = ("table", "padded", "ragged")
 
-# Nanoseconds on a CPU, on the safe side: of a cell of the table's rows, of the padded block, of a
-# child in the flat list, of the block that the last two write into; and of the operators.
-_TABLE, _PADDED, _RAGGED, _FILL = 0.85, 6.0, 15.0, 0.1
-_CALLS = {"table": 2e3, "padded": 4e3, "ragged": 12e3}
+# Nanoseconds on a CPU: of a cell of the table's rows, of the padded block, of a child in the flat
+# list, of the block that the last two write into; and of the operators whatever they work on.
+_TABLE, _PADDED, _RAGGED, _FILL = 0.3, 5.0, 20.0, 0.1
+_CALLS = {"table": 4e3, "padded": 4e4, "ragged": 6e4}
 _SPARSE = 5
 """Children are compared among themselves where no node has more than a fifth of the codes."""
 
@@ -78,20 +77,29 @@ class Children:
 
     def __init__(self, index: DocidIndex, level: int, node: Tensor) -> None:
         self.index, self.level, self.node = index, level, node
+        self._edges: tuple[Tensor, Tensor] | None = None
+        self._width: int | None = None
 
     def __len__(self) -> int:
         return len(self.node)
 
-    @cached_property
+    @property
     def edges(self) -> tuple[Tensor, Tensor]:
         """First edge and number of edges of each row, two of [R]."""
-        return self.index.edges(self.level, self.node)
+        if self._edges is None:
+            self._edges = self.index.edges(self.level, self.node)
+        return self._edges
 
-    @cached_property
+    @property
     def width(self) -> int:
         """At least the children of the widest row; just as many where it pays to ask for it."""
+        if self._width is None:
+            self._width = self._find_width()
+        return self._width
+
+    def _find_width(self) -> int:
         most = self.index.widest(self.level)
-        if self.node.device.type != "cpu" or self.level == 0:
+        if not may_ask(self.node) or self.level == 0:
             return most
         few = _PADDED * len(self) * most <= _CALLS["ragged"]
         return most if few else int(self.edges[1].max())
@@ -107,7 +115,7 @@ class Children:
         size = self.index.sizes[self.level]
         if self.index.widest(self.level) * _SPARSE <= size:
             return True
-        if self.node.device.type != "cpu" or self.index.mean_children(self.level) * _SPARSE > size:
+        if not may_ask(self.node) or self.index.mean_children(self.level) * _SPARSE > size:
             return False
         return self.width * _SPARSE <= size
 
@@ -151,7 +159,7 @@ def choose_form(children: Children, *, tables: bool = True) -> str:
     """The cheapest form for these rows on a CPU, a fixed one of the level elsewhere."""
     index, level, rows = children.index, children.level, len(children)
     tables = tables and table_fits(index, level)
-    if children.node.device.type != "cpu":
+    if not may_ask(children.node):
         return "table" if tables else "padded"
     cells = rows * index.sizes[level]
     if tables and _PADDED * rows * index.mean_children(level) > _TABLE * cells:
@@ -205,24 +213,25 @@ def candidates(children: Children, allowed: Allowed | None = None) -> tuple[Tens
         edge = children.edges[0].unsqueeze(-1)
         real = torch.ones_like(edge, dtype=torch.bool)
     else:
-        edge, real = _side_by_side(children)
+        edge = _side_by_side(children)
+        real = torch.arange(children.width, device=edge.device) < children.edges[1][:, None]
     if allowed is not None:
         rows = torch.arange(len(children), device=edge.device)[:, None]
         real = real & allowed.at(children.level, edge, rows, len(children))
     return children.codes.take(edge).long(), edge, real
 
 
-def _side_by_side(children: Children) -> tuple[Tensor, Tensor]:
-    """Edges [R, width], short rows repeating their last, and which places are no repetition."""
+def _side_by_side(children: Children) -> Tensor:
+    """Edges [R, width], short rows repeating their last."""
     start, count = (part.unsqueeze(-1) for part in children.edges)
     inside = torch.arange(children.width, device=start.device)
-    return start + torch.minimum(inside, count - 1), inside < count
+    return start + torch.minimum(inside, count - 1)
 
 
 def _padded(
     children: Children, scores: Tensor, allowed: Allowed | None, out: Tensor | None
 ) -> Tensor:
-    edge, _ = _side_by_side(children)
+    edge = _side_by_side(children)
     code = children.codes.take(edge).long()
     found = scores.gather(1, code)  # a repetition writes the same value again
     if allowed is not None:

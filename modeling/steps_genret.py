@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .decoder_genret import DecoderBlock, TransformerDecoder
+from .index_genret import may_ask
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
@@ -52,7 +53,7 @@ class DecoderSteps:
         self.positions = decoder.position.weight
         self.norm = direct(decoder.norm)
         mask: Tensor | None = memory_mask.bool()[:, None, None, :]
-        if mask is not None and memory.device.type == "cpu" and bool(mask.all()):
+        if mask is not None and may_ask(mask) and bool(mask.all()):
             mask = None  # attention is faster without one
         memory = decoder.memory_norm(decoder.memory(memory))
         blocks: list[Any] = list(decoder.blocks)

@@ -26,11 +26,14 @@ def build(codes, sizes) -> DocidIndex:
 
 @st.composite
 def corpora(draw):
-    """(ids, sizes): random, skewed, unary, a single document, a full tree."""
-    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=6))
+    """(ids, sizes): random, skewed, unary, a single document, a full tree, ids that end early."""
+    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=9))
     code = [st.one_of(st.just(0), st.integers(0, size - 1)) for size in sizes]
-    codes = draw(st.lists(st.tuples(*code), min_size=1, max_size=40))
-    return [list(c) for c in codes], sizes
+    codes = [list(c) for c in draw(st.lists(st.tuples(*code), min_size=1, max_size=40))]
+    if draw(st.booleans()):  # short ids: from some level on the code 0, which says that they end
+        lengths = st.integers(1, len(sizes))
+        codes = [c[:n] + [0] * (len(c) - n) for c, n in ((c, draw(lengths)) for c in codes)]
+    return codes, sizes
 
 
 def by_dict(trie, prefixes, scores):
