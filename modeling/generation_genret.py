@@ -148,8 +148,7 @@ def pad_surplus(sequences: Tensor, index: DocidIndex, offsets: list[int], per_qu
         offsets: First token of each level's block.
         per_query: n, ids asked for a query; 1 keeps equal ids (sampling may repeat itself).
     """
-    codes = sequences[:, 1:] - torch.tensor(offsets, device=sequences.device)
-    leaf = index.locate(codes)
+    leaf = index.locate_tokens(sequences[:, 1:], offsets)
     surplus = leaf < 0
     if per_query > 1:
         grouped = leaf.view(-1, per_query)

@@ -113,7 +113,7 @@ class DocidIndex(nn.Module):
             column = codes[:, level]
             new[1:] |= column[1:] != column[:-1]
             first = new.nonzero()[:, 0]
-            pointers = _end(torch.searchsorted(first, opens), len(first))
+            pointers = _end(new.cumsum(0)[opens] - 1, len(first))  # every opener opens again
             setattr(self, f"indptr_{level}", pointers.to(_pointer_type(len(first))))
             setattr(self, f"codes_{level}", column[first].to(self._types[level]))
             opens = first
