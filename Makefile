@@ -33,7 +33,7 @@ format: $(VENV)/.dev ## Rewrite the sources in the project's format
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Measure speed; JSON files go to benchmarks/
+bench: $(VENV)/.bench ## Measure speed beside goals and peers; figures go to benchmarks/
 	$(BIN)/python -m pytest tests/benchmarks -q -s -o python_files='bench_*.py' $(ARGS)
 
 clean: ## Remove the environment, caches and built files
@@ -55,6 +55,10 @@ $(VENV)/.baselines: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.baselines
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) -c constraints.txt -e '.[dev,bench]'
+	@touch $@
 
 # The rooms as one package, as they are when installed; mypy cannot follow the package-dir map.
 .lint/hf_genret: FORCE
