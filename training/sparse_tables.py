@@ -177,12 +177,13 @@ class RowAdamW(AdamW):
             state["exp_avg_sq"] = torch.zeros_like(table)
         state["step"] += 1
         step, (beta1, beta2), rate = float(state["step"]), group["betas"], group["lr"]
-        first = state["exp_avg"][rows].lerp_(values, 1 - beta1)
-        second = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
         # Rows are unique, so that nothing depends on the order in which they are written.
+        first = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - beta1)
+        second = state["exp_avg_sq"].index_select(0, rows).mul_(beta2)
+        second.addcmul_(values, values, value=1 - beta2)
         state["exp_avg"].index_copy_(0, rows, first)
         state["exp_avg_sq"].index_copy_(0, rows, second)
         size = second.sqrt_().div_(math.sqrt(1 - beta2**step)).add_(group["eps"])
-        fresh = table[rows].mul_(1 - rate * group["weight_decay"])
+        fresh = table.index_select(0, rows).mul_(1 - rate * group["weight_decay"])
         fresh.addcdiv_(first, size, value=-rate / (1 - beta1**step))
         table.index_copy_(0, rows, fresh)
