@@ -43,16 +43,7 @@ class SparseTables:
         least = args.sparse_table_rows
         tables = [owner.embedding for owner in owners if owner.embedding is not None]
         self.tables = [table for table in tables if 0 < least < table.num_embeddings]
-        reason = hindrance(args, accelerator) if self.tables else None
-        if reason is not None:
-            self.tables = []
-        if reason is not None and is_main():
-            logger.warning(
-                "Tables of more than %s rows learn densely, every row in every step; gradients of "
-                "single rows cannot be used: %s.",
-                f"{least:,}",
-                reason,
-            )
+        self.rows, self.reason, self._said = least, hindrance(args, accelerator), False
 
     @contextmanager
     def learning(self, objective: Objective) -> Iterator[None]:
@@ -62,8 +53,11 @@ class SparseTables:
             objective: Of the stage; where it reads all items their table stays dense.
         """
         whole = getattr(self.items, "embedding", None) if objective.reads_all() else None
-        tables = [table for table in self.tables if table is not whole]
-        if not tables:
+        learn = [table for table in self.tables if table.weight.requires_grad]
+        tables = [table for table in learn if table is not whole]
+        if tables and self.reason is not None:
+            self._say_why_not()
+        if not tables or self.reason is not None:
             yield
             return
         # torch's own clipping, which the Trainer reaches through here, refuses sparse gradients.
@@ -76,6 +70,17 @@ class SparseTables:
             vars(self.accelerator).pop("clip_grad_norm_")
             for table in tables:
                 table.sparse = False
+
+    def _say_why_not(self) -> None:
+        """One warning a run, however many stages train the tables."""
+        if is_main() and not self._said:
+            logger.warning(
+                "Tables of more than %s rows learn densely, every row in every step; gradients of "
+                "single rows cannot be used: %s.",
+                f"{self.rows:,}",
+                self.reason,
+            )
+        self._said = True
 
 
 def hindrance(args: GenRetTrainingArguments, accelerator: Accelerator) -> str | None:

@@ -319,16 +319,28 @@ def test_a_softmax_over_all_items_reads_all_of_them(shop, tmp_path, everything, 
 
 
 def test_where_it_cannot_be_a_run_says_so_once_and_is_dense(shop, tmp_path, caplog):
-    """With another optimizer than AdamW."""
+    """With another optimizer than AdamW, in two stages that train the table."""
     caplog.set_level(logging.WARNING)
     watch = Gradients()
-    shop(tmp_path, callbacks=[watch], optim="sgd").train()
+    trainer = shop(tmp_path, {"max_steps": 1}, callbacks=[watch], optim="sgd")
+    trainer.stages += stages_from([RANKER | {"name": "again", "max_steps": 1}])
+    trainer.train()
     assert not watch.seen[0][ITEMS].is_sparse
     said = [r.getMessage() for r in caplog.records if r.name.endswith("sparse_tables")]
     assert said == [
         "Tables of more than 150 rows learn densely, every row in every step; gradients of single "
         "rows cannot be used: optim is sgd, not adamw_torch."
     ]
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", "sgd"])
+def test_a_table_that_does_not_learn_is_not_spoken_of(shop, tmp_path, caplog, optim):
+    """A stage of the history encoder alone has torch's own optimizer, and no warning."""
+    caplog.set_level(logging.WARNING)
+    watch = Gradients()
+    shop(tmp_path, {"train": ["history"], "max_steps": 1}, callbacks=[watch], optim=optim).train()
+    assert not isinstance(watch.optimizer, RowAdamW) and ITEMS not in watch.seen[0]
+    assert not [record for record in caplog.records if record.name.endswith("sparse_tables")]
 
 
 @pytest.mark.parametrize(
