@@ -17,10 +17,18 @@ class GenRetTrainingArguments(TrainingArguments):
     Attributes:
         search_beams: Leaves that an evaluation visits; 0 takes the model's own number.
         save_stages: Whether a checkpoint is written at every stage border, to resume from.
+        sparse_table_rows: A table of items or users with more rows than this learns sparsely: a
+            step moves the rows that its batch has read and leaves all others as they are
+            (`hf_genret.training.sparse_tables.RowAdamW`). Where a run cannot do so (several
+            processes, DeepSpeed, fp16, an optimizer that is not AdamW) tables learn densely, and a
+            warning says so. 0 for never.
     """
 
     search_beams: int = field(default=0, metadata={"help": "Leaves an evaluation visits."})
     save_stages: bool = field(default=True, metadata={"help": "Save at every stage border."})
+    sparse_table_rows: int = field(
+        default=100_000, metadata={"help": "Rows above which a table learns sparsely."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import (
     PreTrainedModel,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -99,6 +101,18 @@ class KeepBest(TrainerCallback):
             facts = file.metadata()
         self.value = float(facts["value"])
         self.step, self.waited = int(facts["step"]), int(facts["waited"])
+
+
+@contextmanager
+def added(trainer: Trainer, callbacks: list[TrainerCallback]) -> Iterator[None]:
+    """Callbacks that a trainer has for as long as a stage runs."""
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            trainer.remove_callback(callback)
 
 
 class StageRules(TrainerCallback):

@@ -6,6 +6,7 @@ import copy
 import logging
 import shutil
 from collections import defaultdict
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from hf_genret.kept_vectors import kept_vectors
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.arguments import GenRetTrainingArguments
 from hf_genret.training.batches import PairBatches, TrainingData, pair_loader
-from hf_genret.training.callbacks import KeepBest, StageProgress, StageRules
+from hf_genret.training.callbacks import KeepBest, StageProgress, StageRules, added
 from hf_genret.training.curriculum import PARTS, STATE_FILE, RunState, Stage
 from hf_genret.training.dev import dev_metrics
 from hf_genret.training.objectives import OBJECTIVES, Clock, Context, Objective
 from hf_genret.training.optimizer import parameter_groups
 from hf_genret.training.processes import main_says
+from hf_genret.training.sparse_tables import SparseTables, for_rows
 from hf_genret.training.stage_actions import perform
 from hf_genret.training.watch import watched_tokens
 from hf_genret.training.workshop import Workshop
@@ -83,6 +85,7 @@ class GenRetTrainer(Trainer):
         self.run = RunState.fresh(len(data.items), model.config.num_levels)
         if data.given is not None:
             self.run.codes[:] = data.given
+        self._tables = SparseTables(model, args, self.accelerator)
         self.objective: Objective | None = None
         self.best: KeepBest | None = None
         self._batches: PairBatches | None = None
@@ -108,7 +111,7 @@ class GenRetTrainer(Trainer):
             stage = self.stages[self.run.stage]
             set_seed(self.run_args.seed + 1009 * self.run.stage)
             self._begin(stage)
-            with self._callbacks(stage, inside):
+            with self._callbacks(stage, inside), self._tables.learning(self._objective):
                 output = self._run_stage(inside, **kwargs)
             self._end(stage, output)
             inside = None
@@ -235,7 +238,7 @@ class GenRetTrainer(Trainer):
             elif source.vectors is None and getattr(encoder, "memory", "pooled") == "pooled":
                 source.vectors = kept_vectors(self.model, source, self.encodings)
 
-    def _callbacks(self, stage: Stage, inside: str | None) -> _StageCallbacks:
+    def _callbacks(self, stage: Stage, inside: str | None) -> AbstractContextManager[None]:
         """The stage's own callbacks, there for as long as it runs."""
         self.best = None
         if stage.keep_best and self.data.dev is None:
@@ -246,7 +249,7 @@ class GenRetTrainer(Trainer):
             self.best.load(inside)
         callbacks: list[Any] = [StageRules(self.model, self._set_epoch)]
         callbacks += [StageProgress(self._title())] if not self.args.disable_tqdm else []
-        return _StageCallbacks(self, [*callbacks, *([self.best] if self.best else [])])
+        return added(self, [*callbacks, *([self.best] if self.best else [])])
 
     def _set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch, however often accelerate wrapped the sampler."""
@@ -413,6 +416,12 @@ class GenRetTrainer(Trainer):
             logger.warning("%s: %s", self._title(), finding.message)
             self.run.findings += as_dicts([finding])
 
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
+        """transformers' choice, or an AdamW that knows gradients of single rows."""
+        made_by, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        return for_rows(made_by, model), settings
+
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """AdamW; parts with a rate of their own have a group of their own."""
         rates = self.stages[self.run.stage].rates
@@ -454,21 +463,6 @@ class GenRetTrainer(Trainer):
         """Not estimated: batches are not sequences of tokens of one length."""
         del inputs
         return 0
-
-
-class _StageCallbacks:
-    """Adds callbacks for the time of a stage."""
-
-    def __init__(self, trainer: GenRetTrainer, callbacks: list[Any]) -> None:
-        self.trainer, self.callbacks = trainer, callbacks
-
-    def __enter__(self) -> None:
-        for callback in self.callbacks:
-            self.trainer.add_callback(callback)
-
-    def __exit__(self, *_: object) -> None:
-        for callback in self.callbacks:
-            self.trainer.remove_callback(callback)
 
 
 def _whole_checkpoints(folder: Path) -> list[Path]:

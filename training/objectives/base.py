@@ -118,6 +118,10 @@ class Objective(ABC):
         """For each document row the group whose pairs share batches, [N]; None for no groups."""
         return None
 
+    def reads_all(self) -> bool:
+        """Whether every step reads every item of a catalogue: then it moves all of them."""
+        return False
+
     def state(self) -> dict[str, Tensor]:
         """What has to survive an interruption beside the weights (moving averages)."""
         return {}

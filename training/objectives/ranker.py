@@ -13,6 +13,7 @@ from torch.nn import functional
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.objectives.base import Objective
+from hf_genret.training.objectives.gradient_cache import Encode, encode_in_chunks
 
 
 @dataclass
@@ -27,6 +28,9 @@ class RankerOptions:
             ratio of hard ones is `hard / (hard + random)`.
         sibling: Documents from a sibling leaf, same parent and another last code (URI: 1).
         everything: Softmax over all items; for catalogues whose vectors are cheap.
+        cache_chunk: Texts or histories that are encoded at once, with a gradient cache
+            (`gradient_cache.encode_in_chunks`): the batch then needs memory for the vectors of all
+            and the activations of one chunk, and each is encoded twice. 0 encodes all at once.
     """
 
     in_batch: bool = True
@@ -35,6 +39,7 @@ class RankerOptions:
     hard: int = 0
     sibling: int = 0
     everything: bool = False
+    cache_chunk: int = 0
 
 
 class RankerObjective(Objective):
@@ -45,6 +50,8 @@ class RankerObjective(Objective):
 
     def __init__(self, context: Any, options: dict[str, Any]) -> None:
         super().__init__(context, options)
+        if self.options.cache_chunk < 0:
+            raise ConfigError("cache_chunk is a number of texts, or 0 to encode all at once.")
         self._siblings = Siblings(context.codes) if self.options.sibling else None
         self._mined: Tensor | None = None
 
@@ -59,6 +66,10 @@ class RankerObjective(Objective):
     def state(self) -> dict[str, Tensor]:
         """The hard negatives [queries, n]."""
         return {} if self._mined is None else {"hard": self._mined}
+
+    def reads_all(self) -> bool:
+        """With the softmax over all items."""
+        return self.options.everything
 
     def sample_for(
         self, queries: np.ndarray, rows: np.ndarray, rng: np.random.Generator
@@ -85,24 +96,28 @@ class RankerObjective(Objective):
 
     def __call__(self, model: GenRetModel, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One term, `ranker`: -log softmax of the positive among all candidates (nats)."""
-        queries = model.encode_query(**batch["query"]).pooler_output  # [B, D]
+        queries = self._vectors(model.encode_query, batch["query"])  # [B, D]
         rows = batch["rows"]
-        positives = model.encode_items(**batch["item"]).pooler_output  # [B, D]
+        positives = self._vectors(model.encode_items, batch["item"])  # [B, D]
         own = model.ranker(queries, positives.unsqueeze(1))  # [B, 1]
         logits = [own]
         if self.options.in_batch:
             logits.append(self._masked(model.ranker(queries, positives), batch, rows[None, :]))
         if "shared" in batch["sampled"]:
-            shared = model.encode_items(**batch["sampled"]["shared"]).pooler_output
+            shared = self._vectors(model.encode_items, batch["sampled"]["shared"])
             ids = batch["sampled_rows"]["shared"][None, :]
             logits.append(self._masked(model.ranker(queries, shared), batch, ids))
         if "own" in batch["sampled"]:
-            vectors = model.encode_items(**batch["sampled"]["own"]).pooler_output
+            vectors = self._vectors(model.encode_items, batch["sampled"]["own"])
             ids = batch["sampled_rows"]["own"].view(len(rows), -1)
             scores = model.ranker(queries, vectors.view(*ids.shape, -1))
             logits.append(self._masked(scores, batch, ids))
         target = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
         return {"ranker": functional.cross_entropy(torch.cat(logits, dim=1), target)}
+
+    def _vectors(self, encode: Encode, inputs: dict[str, Tensor]) -> Tensor:
+        """Pooled vectors [B, D], in chunks where the options say so."""
+        return encode_in_chunks(encode, inputs, self.options.cache_chunk)
 
     def _masked(self, logits: Tensor, batch: dict[str, Any], ids: Tensor) -> Tensor:
         """-inf at the positive itself and at other documents relevant to the query."""
