@@ -65,7 +65,7 @@ def _choice(choice: Choice, taken: bool) -> str:
         f"{parts.chip(choice.prefix)}{parts.bar(choice.probability)}"
         f'<span class="g-percent">{parts.percent(choice.probability)}</span>'
         f"{parts.words(choice.words)}"
-        f'<span class="g-count">{parts.documents(choice.documents, 'doc')}</span></li>'
+        f'<span class="g-count">{parts.documents(choice.documents, "doc")}</span></li>'
     )
 
 
