@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from hf_genret.explain import TreeNode
 
 _HOLE, _INNER, _OUTER = 42.0, 92.0, 128.0  # radii
+_ROOM = 0.13  # radians that a code needs on its arc
+_MANY = 400  # arcs too thin to be told apart
 _SNIPPET = 200
 
 
@@ -47,7 +49,7 @@ def _crumbs(node: TreeNode) -> str:
 
 
 def _tile(child: TreeNode, parent: TreeNode) -> str:
-    share = child.documents / max(parent.documents, 1)
+    share = child.documents / max(one.documents for one in parent.children)
     return (
         f'<button type="button" class="g-tile" style="{parts.hue(child.prefix)}" '
         f'data-prefix="{join(child.prefix)}"><span class="g-code">{join(child.prefix)}</span>'
@@ -71,26 +73,29 @@ def _bucket(branch: Branch) -> str:
 def sunburst(branch: Branch) -> str:
     """Children as a ring, grandchildren around it; an arc is as wide as its documents are many."""
     total = sum(child.documents for child in branch.node.children)
-    arcs, angle = [], 0.0
+    many = sum(len(ways) for ways in branch.outer.values()) > _MANY
+    arcs, names, angle = [], [], 0.0
     for child in sorted(branch.node.children, key=lambda one: one.prefix):
         span = 2 * math.pi * child.documents / max(total, 1)
         label = f"{join(child.prefix)}: {parts.documents(child.documents)}: " + ", ".join(
             child.words
         )
         arcs.append(_arc(child.prefix, angle, span, _HOLE, _INNER, label))
+        names.append(_name(child.prefix[-1], angle + span / 2, span))
         inner = angle
         for code, size in branch.outer.get(child.prefix, []):
             part = span * size / max(child.documents, 1)
             prefix = (*child.prefix, code)
             about = f"{join(prefix)}: {parts.documents(size)}"
-            arcs.append(_arc(prefix, inner, part, _INNER + 2, _OUTER, about, "g-outer"))
+            kind = "g-outer g-many" if many else "g-outer"
+            arcs.append(_arc(prefix, inner, part, _INNER + 2, _OUTER, about, kind))
             inner += part
         angle += span
     size = _OUTER + 2
     middle = join(branch.node.prefix) or "all"
     return (
         f'<svg class="g-sun" viewBox="{-size} {-size} {2 * size} {2 * size}" role="img" '
-        f'aria-label="Docids below {middle}">{"".join(arcs)}'
+        f'aria-label="Docids below {middle}">{"".join(arcs + names)}'
         f'<text text-anchor="middle" y="-2">{middle}</text>'
         f'<text text-anchor="middle" y="14" class="g-small">{branch.node.documents:,}</text></svg>'
     )
@@ -117,6 +122,20 @@ def _arc(
         f"L{point(inner, end)}A{inner} {inner} 0 {large} 0 {point(inner, start)}Z"
     )
     return (
-        f'<path d="{path}" class="{kind}" style="{parts.hue(prefix)}" '
+        f'<path d="{path}" class="{kind}" style="{parts.hue(prefix)};--shade:{_shade(prefix)}" '
         f'data-prefix="{join(prefix)}"><title>{parts.text(label, 200)}</title></path>'
     )
+
+
+def _shade(prefix: tuple[int, ...]) -> int:
+    """Neighbours below one code share its colour and differ in lightness, in percent."""
+    return (prefix[-1] % 3) * 5 - 5 if len(prefix) > 1 else 0
+
+
+def _name(code: int, angle: float, span: float) -> str:
+    """The code on its arc, where there is room."""
+    if span < _ROOM:
+        return ""
+    radius = (_HOLE + _INNER) / 2
+    x, y = radius * math.sin(angle), -radius * math.cos(angle) + 2.5
+    return f'<text class="g-name" text-anchor="middle" x="{x:.1f}" y="{y:.1f}">{code}</text>'

@@ -16,7 +16,8 @@ def intro_html(retriever: GenRetriever, title: str) -> str:
         ("Read", f"An encoder turns {reads} into vectors."),
         (
             "Write",
-            f"A decoder writes a docid, {config.num_levels} codes one after another ({sizes}). "
+            f"A decoder writes a docid, {config.num_levels} codes one after another "
+            f'<span class="g-nowrap">({sizes})</span>. '
             f"Only the {index.num_nodes[-1]:,} that exist can be written.",
         ),
         (
