@@ -12,10 +12,10 @@ import torch
 
 from hf_genret.encoding import QuerySource, pooled_vectors
 from hf_genret.errors import ConfigError, MissingExtraError
-from hf_genret.evaluation.baselines import BM25
 from hf_genret.hits import unjudged
 
 if TYPE_CHECKING:
+    from hf_genret.evaluation.baselines import BM25
     from hf_genret.retriever import GenRetriever
 
 _CHUNK = 65_536  # vectors compared at once
@@ -52,6 +52,8 @@ class Others:
 
     def bm25(self, query: str, k: int, allowed: torch.Tensor | None = None) -> Ranked:
         """BM25, as in evaluation tables."""
+        from hf_genret.evaluation.baselines import BM25  # its neighbours import a second long
+
         try:
             with self._building:
                 if self._bm25 is None:
