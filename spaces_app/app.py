@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from hf_genret.retriever import GenRetriever
 
 HERE = Path(__file__).resolve().parent
-# What the tiny checkpoint is made of: documentation of these modules, read from the Python that runs.
+# The tiny checkpoint is made of the documentation of these modules of the Python that runs.
 MODULES = [
     *("bisect", "calendar", "collections", "copy", "csv", "datetime", "difflib", "fnmatch"),
-    *("functools", "glob", "hashlib", "heapq", "html", "itertools", "json", "math", "os", "pathlib"),
-    *("pprint", "random", "re", "secrets", "shutil", "statistics", "string", "subprocess"),
-    *("tempfile", "textwrap", "threading", "time", "urllib", "zipfile"),
+    *("functools", "glob", "hashlib", "heapq", "html", "itertools", "json", "math", "os"),
+    *("pathlib", "pprint", "random", "re", "secrets", "shutil", "statistics", "string"),
+    *("subprocess", "tempfile", "textwrap", "threading", "time", "urllib", "zipfile"),
 ]
 EXAMPLES = [
     "join path components",

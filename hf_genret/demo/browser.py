@@ -54,7 +54,8 @@ def _tile(child: TreeNode, parent: TreeNode) -> str:
         f'<button type="button" class="g-tile" style="{parts.hue(child.prefix)}" '
         f'data-prefix="{join(child.prefix)}"><span class="g-code">{join(child.prefix)}</span>'
         f"{parts.words(child.words[:5])}"
-        f'<span class="g-count">{parts.documents(child.documents, "doc")}</span>{parts.bar(share)}</button>'
+        f'<span class="g-count">{parts.documents(child.documents, "doc")}</span>'
+        f"{parts.bar(share)}</button>"
     )
 
 
@@ -74,7 +75,9 @@ def sunburst(branch: Branch) -> str:
     """Children as a ring, grandchildren around it; an arc is as wide as its documents are many."""
     total = sum(child.documents for child in branch.node.children)
     many = sum(len(ways) for ways in branch.outer.values()) > _MANY
-    arcs, names, angle = [], [], 0.0
+    arcs: list[str] = []
+    names: list[str] = []
+    angle = 0.0
     for child in sorted(branch.node.children, key=lambda one: one.prefix):
         span = 2 * math.pi * child.documents / max(total, 1)
         label = f"{join(child.prefix)}: {parts.documents(child.documents)}: " + ", ".join(
@@ -82,14 +85,14 @@ def sunburst(branch: Branch) -> str:
         )
         arcs.append(_arc(child.prefix, angle, span, _HOLE, _INNER, label))
         names.append(_name(child.prefix[-1], angle + span / 2, span))
-        inner = angle
+        start = angle
         for code, size in branch.outer.get(child.prefix, []):
             part = span * size / max(child.documents, 1)
             prefix = (*child.prefix, code)
             about = f"{join(prefix)}: {parts.documents(size)}"
             kind = "g-outer g-many" if many else "g-outer"
-            arcs.append(_arc(prefix, inner, part, _INNER + 2, _OUTER, about, kind))
-            inner += part
+            arcs.append(_arc(prefix, start, part, _INNER + 2, _OUTER, about, kind))
+            start += part
         angle += span
     size = _OUTER + 2
     middle = join(branch.node.prefix) or "all"

@@ -51,7 +51,9 @@ def _column(name: str, systems: dict[str, Ranked], documents: DocumentStore) -> 
         ]
         places = f'<span class="g-also">{" · ".join(also)}</span>' if also else ""
         snippet = parts.text(document["text"], 90)
-        lines.append(f'<li><span class="g-title">{title}</span>{places}<small>{snippet}</small></li>')
+        lines.append(
+            f'<li><span class="g-title">{title}</span>{places}<small>{snippet}</small></li>'
+        )
     body = "".join(lines) or '<li class="g-more">nothing found</li>'
     time = f'<p class="g-time">{found.milliseconds:.1f} ms</p>'
     return f'<section class="g-column">{head}{time}<ol>{body}</ol></section>'

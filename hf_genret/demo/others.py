@@ -85,7 +85,8 @@ class Others:
         """
         model = self.retriever.model
         began = time.perf_counter()
-        asked = unjudged(1, None if query is None else [query], None if query else [history])
+        histories = None if history is None else [history]
+        asked = unjudged(1, None if query is None else [query], histories)
         source = QuerySource(model, asked, self.retriever.processing_class)
         kind = model.ranker.similarity
         device = model.device

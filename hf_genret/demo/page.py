@@ -89,19 +89,17 @@ class Page:
             for one in self.examples
         )
         self.chips = self._html(f'<div class="g-examples">{chips}</div>', "g-examples")
-        with gradio.Accordion("Filter and number of results", open=False, elem_id="g-options"):
-            with gradio.Row():
-                fields = [("everywhere", _ANY), ("these ids", IDS)]
-                fields += [(name, name) for name in self.answers.filter.fields]
-                self.field = gradio.Dropdown(
-                    fields, value=_ANY, label="Only documents with", elem_id="g-field"
-                )
-                self.value = gradio.Dropdown(
-                    [], value="", label="holding", allow_custom_value=True, elem_id="g-value"
-                )
-                self.k = gradio.Slider(
-                    1, MOST_HITS, value=10, step=1, label="Results", elem_id="g-k"
-                )
+        folded = gradio.Accordion("Filter and number of results", open=False, elem_id="g-options")
+        with folded, gradio.Row():
+            fields = [("everywhere", _ANY), ("these ids", IDS)]
+            fields += [(name, name) for name in self.answers.filter.fields]
+            self.field = gradio.Dropdown(
+                fields, value=_ANY, label="Only documents with", elem_id="g-field"
+            )
+            self.value = gradio.Dropdown(
+                [], value="", label="holding", allow_custom_value=True, elem_id="g-value"
+            )
+            self.k = gradio.Slider(1, MOST_HITS, value=10, step=1, label="Results", elem_id="g-k")
 
     def _show(self) -> None:
         """The sentence about a search, and three views."""

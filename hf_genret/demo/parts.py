@@ -48,7 +48,9 @@ def words(found: Sequence[str]) -> str:
 
 def bar(share: float) -> str:
     """A share of 1 as a bar."""
-    return f'<span class="g-bar"><span style="width:{100 * min(max(share, 0), 1):.1f}%"></span></span>'
+    return (
+        f'<span class="g-bar"><span style="width:{100 * min(max(share, 0), 1):.1f}%"></span></span>'
+    )
 
 
 def percent(share: float) -> str:

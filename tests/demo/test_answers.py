@@ -49,7 +49,9 @@ def test_a_very_long_query_is_cut_and_says_so(answers, recwarn):
     assert len(answer.query) == 2000 and not recwarn.list
 
 
-@pytest.mark.parametrize(("k", "kept"), [(0, 1), (-3, 1), (10**9, MOST_HITS), ("x", 10), (None, 10)])
+@pytest.mark.parametrize(
+    ("k", "kept"), [(0, 1), (-3, 1), (10**9, MOST_HITS), ("x", 10), (None, 10)]
+)
 def test_the_number_of_results_is_limited(k, kept):
     """Whatever a program asks for."""
     assert clean_k(k) == kept
@@ -103,7 +105,7 @@ def test_values_of_a_field_are_offered_where_they_are_few(answers):
 
 
 def test_three_systems_for_one_query(answers, retriever):
-    """Generative as search() does, dense as all inner products sort, BM25 only with shared words."""
+    """Generative as search() does, dense as all inner products sort, BM25 by shared words."""
     compared = answers.compare("black owl roof", 5)
     hits = retriever.search("black owl roof", k=5)
     assert compared.generative.rows == [retriever.documents.row_of(hit.id) for hit in hits]
