@@ -94,10 +94,10 @@ def sunburst(branch: Branch) -> str:
             arcs.append(_arc(prefix, start, part, _INNER + 2, _OUTER, about, kind))
             start += part
         angle += span
-    size = _OUTER + 2
+    edge = _OUTER + 2
     middle = join(branch.node.prefix) or "all"
     return (
-        f'<svg class="g-sun" viewBox="{-size} {-size} {2 * size} {2 * size}" role="img" '
+        f'<svg class="g-sun" viewBox="{-edge} {-edge} {2 * edge} {2 * edge}" role="img" '
         f'aria-label="Docids below {middle}">{"".join(arcs + names)}'
         f'<text text-anchor="middle" y="-2">{middle}</text>'
         f'<text text-anchor="middle" y="14" class="g-small">{branch.node.documents:,}</text></svg>'

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _ABOUT = {
     "Generative": "writes ids, ranks the documents under them",
     "BM25": "counts words that query and document share",
-    "Dense": "same encoder, compares the query with every document",
+    "Dense": "same encoder, ranks every document",
 }
 
 

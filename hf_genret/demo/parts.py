@@ -68,4 +68,5 @@ def notice(sentence: str, *, wrong: bool = False) -> str:
     """A sentence above the results."""
     kind = "g-wrong" if wrong else "g-said"
     role = "alert" if wrong else "status"
-    return f'<p class="{kind}" role="{role}">{html.escape(sentence)}</p>' if sentence else ""
+    shown = html.escape(sentence[:1].upper() + sentence[1:])
+    return f'<p class="{kind}" role="{role}">{shown}</p>' if sentence else ""

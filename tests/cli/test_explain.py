@@ -1,8 +1,9 @@
-"""`explain` and `inspect --tree` on a checkpoint that is really there."""
+"""`explain`, `inspect --tree` and `demo` on a checkpoint that is really there."""
 
 from __future__ import annotations
 
 import json
+import urllib.request
 
 import pytest
 
@@ -72,3 +73,19 @@ def test_inspect_starts_the_tree_at_a_prefix(checkpoint, capsys):
     assert "no docid begins with '7-7'" in capsys.readouterr().err
     assert main(["inspect", checkpoint, "--tree", "--prefix", "a"]) == 2
     assert "codes with - between them" in capsys.readouterr().err
+
+
+def test_demo_serves_the_page_until_it_is_interrupted(checkpoint, capsys, monkeypatch):
+    """The address is printed and answers; Ctrl+C leaves with 130."""
+    gradio = pytest.importorskip("gradio")
+    seen = []
+
+    def interrupted(page):
+        with urllib.request.urlopen(page.local_url, timeout=60) as answer:
+            seen.append(answer.status)
+        page.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gradio.Blocks, "block_thread", interrupted)
+    assert main(["demo", checkpoint, "--example", "join two paths"]) == 130
+    assert "The page: http://127.0.0.1:" in capsys.readouterr().out and seen == [200]

@@ -65,19 +65,19 @@ def browser():
         pytest.skip(reason)
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
+        yield found.new_context()  # one for all: what a page loads is fetched once
         found.close()
 
 
 @pytest.fixture
 def open_page(browser, address):
     """Opens the page, waits for the first results, and minds what the browser complains of."""
-    contexts, complaints = [], []
+    pages, complaints = [], []
 
     def opened(query="", *, width=1280, height=900, wait=".g-hit"):
-        context = browser.new_context(viewport={"width": width, "height": height})
-        contexts.append(context)
-        page = context.new_page()
+        page = browser.new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": height})
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
             "console",
@@ -88,8 +88,8 @@ def open_page(browser, address):
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     outside = ("ERR_INTERNET_DISCONNECTED", "ERR_NAME_NOT_RESOLVED", "Failed to load resource")
     assert not [one for one in complaints if not any(name in one for name in outside)]
 
