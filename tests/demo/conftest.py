@@ -65,7 +65,9 @@ def browser():
         pytest.skip(reason)
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found.new_context()  # one for all: what a page loads is fetched once
+        context = found.new_context()  # one for all: what a page loads is fetched once
+        context.set_default_timeout(120_000)  # of a machine that has other things to do
+        yield context
         found.close()
 
 
@@ -84,7 +86,7 @@ def open_page(browser, address):
             lambda said: complaints.append(said.text) if said.type == "error" else None,
         )
         page.goto(address + query)
-        page.wait_for_selector(wait, timeout=60_000)
+        page.wait_for_selector(wait)
         return page
 
     yield opened
