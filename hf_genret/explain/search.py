@@ -16,10 +16,10 @@ from hf_genret.explain.nodes import children_of, count_below
 from hf_genret.explain.words import PrefixWords, words_of
 from hf_genret.hits import Limits, Only, allowed_rows, check_texts, rows_of, search_wide, unjudged
 from hf_genret.modeling import EncoderOutput, GenRetModel, SearchOutput
-from hf_genret.modeling.mask_genret import Allowed, mask_scores
 
 if TYPE_CHECKING:
     from hf_genret.data.schema import Queries
+    from hf_genret.modeling.index_genret import DocidIndex
     from hf_genret.retriever import GenRetriever
 
 
@@ -106,10 +106,9 @@ class _Trace:
     ) -> None:
         self.model, self.index, self.words = model, model.index, words
         self.encoded, self.found, self.siblings = encoded, found, siblings
-        self.allowed: Allowed | None = None
+        self.allowed: list[Tensor] | None = None  # a level: which edges lead to such documents
         if limits.allowed is not None:
-            rows = limits.allowed[None].to(self.index.rows.device)
-            self.allowed = Allowed(rows, self.index.restrict(rows))
+            self.allowed = self.index.restrict(limits.allowed.to(self.index.rows.device))
         self.beams = found.beam_leaves.shape[1]
         self.kept = frontier(model, encoded, self.beams, self.allowed)
         self.leaves = found.beam_leaves[0].tolist()
@@ -144,10 +143,7 @@ class _Trace:
         """The levels of an id."""
         node, steps = 0, []
         for level, log_p in enumerate(path.log_p):
-            codes, nodes = children_of(self.index, level, node)
-            if self.allowed is not None:
-                keep = self.allowed.edges[level][0][nodes]
-                codes, nodes = codes[keep], nodes[keep]
+            codes, nodes = _ways(self.index, level, node, self.allowed)
             probability = log_p.exp()[codes]
             order = probability.sort(descending=True, stable=True).indices.tolist()
             place = int((codes == path.codes[level]).nonzero())
@@ -175,7 +171,7 @@ class _Trace:
 
 
 def frontier(
-    model: GenRetModel, encoded: EncoderOutput, beams: int, allowed: Allowed | None = None
+    model: GenRetModel, encoded: EncoderOutput, beams: int, allowed: list[Tensor] | None = None
 ) -> list[list[int]]:
     """Nodes that a beam search of one query keeps at each level, best first.
 
@@ -185,22 +181,35 @@ def frontier(
         model: With an index.
         encoded: One query.
         beams: Prefixes kept at each level.
-        allowed: What a filter leaves of the index.
+        allowed: What a filter leaves of the index: for each level a bool an edge.
     """
     index = model.index
     codes = torch.zeros(1, 0, dtype=torch.long, device=encoded.pooler_output.device)
-    node, score = codes.new_zeros(1), encoded.pooler_output.new_zeros(1).float()
-    kept: list[list[int]] = []
+    score = torch.zeros(1, device=codes.device)
+    kept: list[list[int]] = [[0]]
     for level in range(index.num_levels):
         log_p = model.level_logits(encoded, codes).float().log_softmax(-1)
-        total = score[:, None] + mask_scores(index, level, node, log_p, allowed=allowed)
-        alive = int((total > -torch.inf).sum())
-        score, place = total.flatten().topk(min(beams, alive))
-        parent, code = place // total.shape[1], place % total.shape[1]
-        node = index.child(level, node[parent], code)
-        codes = torch.cat([codes[parent], code[:, None]], dim=1)
-        kept.append(node.tolist())
-    return kept
+        ways = [_ways(index, level, node, allowed) for node in kept[-1]]
+        code = torch.cat([found for found, _ in ways])
+        parent = torch.repeat_interleave(
+            torch.arange(len(ways), device=code.device),
+            torch.tensor([len(found) for found, _ in ways], device=code.device),
+        )
+        score, place = (score[parent] + log_p[parent, code]).topk(min(beams, len(code)))
+        codes = torch.cat([codes[parent[place]], code[place, None]], dim=1)
+        kept.append(torch.cat([nodes for _, nodes in ways])[place].tolist())
+    return kept[1:]
+
+
+def _ways(
+    index: DocidIndex, level: int, node: int, allowed: list[Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Codes that may be written after a node, and the nodes they lead to."""
+    codes, nodes = children_of(index, level, node)
+    if allowed is None:
+        return codes, nodes
+    keep = allowed[level][nodes]
+    return codes[keep], nodes[keep]
 
 
 def _explanation(
