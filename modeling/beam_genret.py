@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,16 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .decoder_genret import DecoderSteps
 from .encoders_genret import EncoderOutput
-from .index_genret import DocidIndex
-from .mask_genret import Allowed, candidates, mask_scores
+from .index_genret import DocidIndex, may_ask
+from .mask_genret import Allowed, Children, candidates, mask_scores
+from .steps_genret import DecoderSteps
 
 if TYPE_CHECKING:
     from .modeling_genret import GenRetModel
-
-_SPARSE = 5
-"""Children are compared among themselves where no node has more than a fifth of the codes."""
 
 
 @dataclass
@@ -93,98 +91,82 @@ class _Search:
     ) -> None:
         self.model, self.index, self.width = model, model.index, num_beams
         self.allowed, self.constrained, self.renormalize = allowed, constrained, renormalize
-        self.vectors = encoded.pooler_output
+        self.vectors = encoded.pooler_output  # of each beam
         self.batch, device = len(self.vectors), self.vectors.device
         self.decoder = DecoderSteps(
             model.decoder, encoded.last_hidden_state, encoded.attention_mask
         )
-        self.codes = torch.zeros(self.batch, 1, 0, dtype=torch.long, device=device)
+        self.codes = torch.zeros(self.batch, 0, dtype=torch.long, device=device)  # [R, level]
         self.node = torch.zeros(self.batch, 1, dtype=torch.long, device=device)
         self.scores = torch.zeros(self.batch, 1, device=device)
-        self.complete = torch.ones(self.batch, dtype=torch.bool, device=device)
+        self.first = torch.arange(self.batch, device=device)[:, None]  # beam of each query
 
     def step(self, level: int) -> None:
         """Write the code of a level, from 0, and keep the best beams."""
         node = self.node.clamp(min=0).flatten()  # beams that lead nowhere have a score of -inf
         logits = self._logits(level)  # [R, K]
-        width = self._sparse(level, node)
-        if width:
-            code, child, scores = self._among_children(level, node, logits, width)
-            best, parent, place = self._best(scores, width)
-            self._keep(best, parent, code.view(self.batch, -1).gather(1, place))
-            self.node = child.view(self.batch, -1).gather(1, place)
+        children = Children(self.index, level, node)
+        if self.constrained and children.sparse:
+            code, child, scores = self._among_children(children, logits)
+            best, parent, place = self._best(scores)
+            code = code.view(self.batch, -1).gather(1, place)
+            child = child.view(self.batch, -1).gather(1, place)
         else:
-            best, parent, place = self._best(self._masked(level, node, logits), logits.shape[1])
-            before = self.node.gather(1, parent)
+            best, parent, place = self._best(self._masked(children, logits))
             code = place % logits.shape[1]
-            self._keep(best, parent, code)
-            self.node = self.index.child(level, before.flatten(), code.flatten()).view_as(code)
-        self.node = self.node.masked_fill(self.scores == -torch.inf, -1)
+            # Without the constraint a code may lead nowhere, and further codes then do, too.
+            before = self.node.gather(1, parent).flatten()
+            find = self.index.edge if self.constrained else self.index.child
+            child = find(level, before, code.flatten()).view_as(code)
+        self.node = child.masked_fill(best == -torch.inf, -1)
+        self._keep(level, best, parent, code)
 
     def _logits(self, level: int) -> Tensor:
         """Logits of the next code, [R, K]."""
-        beams = self.codes.shape[1]
-        vectors = self.vectors
-        if beams > 1:
-            vectors = vectors.repeat_interleave(beams, dim=0)
-        codes = self.codes.flatten(0, 1)
-        last = codes[:, -1] if level else None
-        hidden = self.decoder.step(self.model.read_code(level, last, vectors))
-        logits: Tensor = self.model.heads(level, hidden, vectors, codes)
+        last = self.codes[:, -1] if level else None
+        hidden = self.decoder.step(self.model.read_code(level, last, self.vectors))
+        logits: Tensor = self.model.heads(level, hidden, self.vectors, self.codes)
         return logits.float()
 
-    def _sparse(self, level: int, node: Tensor) -> int:
-        """Children of the widest of the nodes where comparing those is cheaper; else 0."""
-        if not self.constrained:
-            return 0
-        width = self.index.widest(level)
-        if node.device.type == "cpu" and level:
-            width = int(self.index.edges(level, node)[1].max())
-        return width if width * _SPARSE <= self.index.sizes[level] else 0
-
-    def _among_children(
-        self, level: int, node: Tensor, logits: Tensor, width: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _among_children(self, children: Children, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes, child nodes and log-probabilities of the children, [R, width] each."""
-        code, child, real = candidates(self.index, level, node, width, self.allowed)
+        code, child, real = candidates(children, self.allowed)
         if self.renormalize:
             scores = logits.gather(1, code).masked_fill(~real, -torch.inf)
             return code, child, _log_softmax(scores)
         scores = logits.log_softmax(-1).gather(1, code)
-        return code, child, scores.masked_fill(~real, -torch.inf)
+        return code, child, scores.masked_fill_(~real, -torch.inf)
 
-    def _masked(self, level: int, node: Tensor, logits: Tensor) -> Tensor:
+    def _masked(self, children: Children, logits: Tensor) -> Tensor:
         """Log-probabilities of all codes, [R, K]."""
         if not self.constrained:
             return logits.log_softmax(-1)
         if self.renormalize:
-            return _log_softmax(mask_scores(self.index, level, node, logits, allowed=self.allowed))
+            return _log_softmax(mask_scores(children, logits, allowed=self.allowed))
         log_probs = logits.log_softmax(-1)
-        return mask_scores(self.index, level, node, log_probs, allowed=self.allowed, overwrite=True)
+        return mask_scores(children, log_probs, allowed=self.allowed, out=log_probs)
 
-    def _best(self, scores: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The best ways to go on: scores, beams and places among those of a query, [B, M]."""
-        total = (self.scores.unsqueeze(-1) + scores.view(self.batch, -1, width)).flatten(1)
-        size = min(self.width, total.shape[1])
-        best, place = total.topk(size, dim=1)
-        if size < total.shape[1]:
-            self.complete &= (total > -torch.inf).sum(1) <= size
+    def _best(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best ways to go on of [R, W]: scores, beams and places among a query's, [B, M]."""
+        width = scores.shape[1]
+        total = scores.view(self.batch, -1, width).add_(self.scores.unsqueeze(-1)).flatten(1)
+        best, place = total.topk(min(self.width, total.shape[1]), dim=1)
         return best, place // width, place
 
-    def _keep(self, scores: Tensor, parent: Tensor, code: Tensor) -> None:
+    def _keep(self, level: int, scores: Tensor, parent: Tensor, code: Tensor) -> None:
         """Go on with these beams [B, M]."""
-        level = self.codes.shape[-1]
-        first = torch.arange(self.batch, device=parent.device)[:, None] * self.codes.shape[1]
-        beams = (first + parent).flatten()
-        before = self.codes.flatten(0, 1)[beams].view(*code.shape, level)
-        self.codes = torch.cat([before, code.unsqueeze(-1)], dim=-1)
+        beams = (self.first + parent).flatten()
+        if parent.shape[1] != self.scores.shape[1]:
+            self.vectors = self.vectors.index_select(0, beams)
+            self.first = torch.arange(self.batch, device=code.device)[:, None] * code.shape[1]
+        self.codes = torch.cat([self.codes.index_select(0, beams), code.view(-1, 1)], dim=1)
         self.scores = scores
         if level + 1 < self.index.num_levels:
             self.decoder.follow(beams)
 
     def only_one_way(self, level: int) -> bool:
         """Whether every beam has a single way to its leaf from a level on."""
-        if level == 0 or not self.constrained or self.node.device.type != "cpu":
+        if level == 0 or not self.constrained or not may_ask(self.node):
             return False
         alive = self.node[self.node >= 0]
         return bool(_chains(self.index, level)[alive].all())
@@ -193,13 +175,25 @@ class _Search:
         """Write the codes that are left, each of them certain."""
         for lower in range(level, self.index.num_levels):
             edge = self.index.edges(lower, self.node.clamp(min=0).flatten())[0]
-            code = self.index.level(lower)[1][edge].long().view(self.batch, -1, 1)
-            self.codes = torch.cat([self.codes, code], dim=-1)
+            code = self.index.level(lower)[1][edge].long().unsqueeze(-1)
+            self.codes = torch.cat([self.codes, code], dim=1)
             self.node = edge.view(self.batch, -1).masked_fill(self.node < 0, -1)
 
     def found(self) -> Beams:
         """The leaves."""
-        return Beams(self.codes, self.scores, self.node, self.complete)
+        codes = self.codes.view(self.batch, -1, self.codes.shape[1])
+        return Beams(codes, self.scores, self.node, self._leaves() <= self.width)
+
+    def _leaves(self) -> Tensor:
+        """How many leaves each query could have come to, [B]: only beyond M is one dropped."""
+        if not self.constrained:
+            ways = torch.tensor(math.prod(self.index.sizes), dtype=torch.float64)
+        elif self.allowed is None:
+            ways = torch.tensor(self.index.num_nodes[-1])
+        else:
+            ways = self.allowed.edges[-1].sum(-1)
+            ways = ways[0] if self.allowed.part is None else ways[self.allowed.part]
+        return ways.to(self.scores.device).expand(self.batch)
 
 
 def _log_softmax(scores: Tensor) -> Tensor:

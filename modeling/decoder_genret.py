@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,28 +43,6 @@ class Attention(nn.Module):
         return self.output(attended.transpose(1, 2).flatten(2))
 
 
-def attend(query: Tensor, past: list[tuple[Tensor, Tensor]], heads: int) -> Tensor:
-    """Attention of single positions [B, d] to keys and values of a few earlier ones, [B, d].
-
-    A few positions of many rows are quicker to add up one after another than as B small products.
-    """
-    query = query.unflatten(-1, (heads, -1))  # [B, heads, d / heads]
-    keys = [key.view_as(query) for key, _ in past]
-    values = [value.view_as(query) for _, value in past]
-    if len(query) < _FEW:
-        stacked = (query.unsqueeze(2), torch.stack(keys, 2), torch.stack(values, 2))
-        return functional.scaled_dot_product_attention(*stacked).flatten(1)
-    scores = torch.stack([(query * key).sum(-1) for key in keys], dim=-1)
-    weights = (scores * query.shape[-1] ** -0.5).softmax(-1)  # [B, heads, positions]
-    out = values[0] * weights[..., :1]
-    for place in range(1, len(values)):
-        out.addcmul_(values[place], weights[..., place : place + 1])
-    return out.flatten(1)
-
-
-_FEW = 128  # rows below which one call counts more than what it does
-
-
 class DecoderBlock(nn.Module):
     """Self-attention, attention over the encoder's vectors, feed-forward; each normalised first."""
 
@@ -102,56 +78,6 @@ class DecoderBlock(nn.Module):
         attended = self.cross_attention(folded, keys, values, memory_mask)
         states = states + self.dropout(attended.reshape(states.shape))
         return states + self.dropout(self.feed_forward(self.feed_norm(states)))
-
-    def begin(self, memory: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What a search needs of the encoder's vectors [B', T, d], computed once a query.
-
-        Returns:
-            Keys and values of the memory, [B', heads, T, d / heads]. Of a single vector all
-            attention goes to it, whatever asks: then what the block adds, [B', d], and None.
-        """
-        if memory.shape[1] == 1:
-            attention = self.cross_attention
-            return attention.output(attention.value(memory[:, 0])), None
-        return self.cross_attention.keys_values(memory)
-
-    def step(
-        self,
-        states: Tensor,
-        past: list[tuple[Tensor, Tensor]],
-        memory: tuple[Tensor, Tensor | None],
-        memory_mask: Tensor | None,
-    ) -> Tensor:
-        """One position of a search.
-
-        Args:
-            states: [B, d], what stands at the position.
-            past: Keys and values of the positions before, [B, d] each; this one's are added.
-            memory: From `begin`, of B' queries; B is B' times a number of beams.
-            memory_mask: [B', 1, 1, T], True where a vector counts; None where all do.
-
-        Returns:
-            The new states [B, d].
-        """
-        attention, normed = self.self_attention, self.self_norm(states)
-        past.append((attention.key(normed), attention.value(normed)))
-        if len(past) == 1:  # a single position attends to itself
-            states = states + attention.output(past[0][1])
-        else:
-            attended = attend(attention.query(normed), past, attention.heads)
-            states = states + attention.output(attended)
-        of_memory, with_values = memory
-        if with_values is None:
-            folded = states.view(len(of_memory), -1, states.shape[-1])
-            states = (folded + of_memory.unsqueeze(1)).view(states.shape)
-        else:
-            folded = self.cross_norm(states).view(len(of_memory), -1, states.shape[-1])
-            attended = self.cross_attention(folded, of_memory, with_values, memory_mask)
-            states = states + attended.reshape(states.shape)
-        first, _, second = self.feed_forward
-        # In place: another block of four times the width costs as much as the products.
-        wide = torch.ops.aten.gelu_(first(self.feed_norm(states)))
-        return states + second(wide)
 
     def _memory_keys(
         self, memory: Tensor, cache: EncoderDecoderCache | None
@@ -219,44 +145,6 @@ class TransformerDecoder(nn.Module):
         for block in self.blocks:
             states = block(states, memory, self_mask, seen, cache)
         return self.norm(states)
-
-
-class DecoderSteps:
-    """A search through the decoder: one position after another, all beams of B' queries at once.
-
-    Keys and values of the encoder's vectors are computed once a query and shared by its beams,
-    those of earlier positions follow the beams that stay.
-
-    Args:
-        decoder: The decoder.
-        memory: [B', T, D], the encoder's vectors.
-        memory_mask: [B', T], 1 where a vector counts.
-    """
-
-    def __init__(self, decoder: TransformerDecoder, memory: Tensor, memory_mask: Tensor) -> None:
-        self.decoder = decoder
-        self.blocks: list[Any] = list(decoder.blocks)
-        self.mask: Tensor | None = memory_mask.bool()[:, None, None, :]
-        if memory.device.type == "cpu" and bool(self.mask.all()):
-            self.mask = None  # attention is faster without one
-        memory = decoder.memory_norm(decoder.memory(memory))
-        self.memory = [block.begin(memory) for block in self.blocks]
-        self.past: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.blocks]
-        self.position = 0
-
-    def step(self, inputs: Tensor) -> Tensor:
-        """Hidden states [B, d] at the next position, where `inputs` [B, d] stand."""
-        states = inputs + self.decoder.position.weight[self.position]
-        self.position += 1
-        for i, block in enumerate(self.blocks):
-            states = block.step(states, self.past[i], self.memory[i], self.mask)
-        hidden: Tensor = self.decoder.norm(states)
-        return hidden
-
-    def follow(self, beams: Tensor) -> None:
-        """Go on from some beams: numbers among those of the last step, [B]."""
-        for past in self.past:
-            past[:] = [(keys[beams], values[beams]) for keys, values in past]
 
 
 DECODERS: dict[str, type[nn.Module]] = {"transformer": TransformerDecoder}

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor
 
-from .index_genret import DocidIndex
-from .mask_genret import mask_scores
+from .index_genret import DocidIndex, may_ask
+from .mask_genret import Children, mask_scores
 
 
 class TrieLogitsProcessor(LogitsProcessor):
@@ -40,13 +40,14 @@ class TrieLogitsProcessor(LogitsProcessor):
         """Mask `scores` [B, V] given the tokens so far [B, start + l]."""
         level = input_ids.shape[1] - self.start
         node = self._locate(input_ids, level)
-        first, size = self.offsets[level], self.index.sizes[level]
-        part = scores[:, first : first + size]
-        block = mask_scores(self.index, level, node.clamp(min=0), part)  # [B, K]
-        nowhere = (node < 0)[:, None]
+        block = slice(self.offsets[level], self.offsets[level] + self.index.sizes[level])
         out = torch.full_like(scores, -torch.inf)
-        out[:, first : first + size] = block.masked_fill_(nowhere, -torch.inf)
-        out[:, :1].masked_fill_(nowhere, 0.0)
+        children = Children(self.index, level, node.clamp(min=0))
+        mask_scores(children, scores[:, block], out=out[:, block])
+        nowhere = node < 0
+        if not may_ask(nowhere) or bool(nowhere.any()):
+            out.masked_fill_(nowhere[:, None], -torch.inf)
+            out[:, 0].masked_fill_(nowhere, 0.0)
         return out
 
     def _locate(self, input_ids: Tensor, level: int) -> Tensor:
@@ -54,8 +55,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         version = -1 if input_ids.is_inference() else input_ids._version
         if self._last is not None and self._last[0] is input_ids and self._last[1] == version:
             return self._last[2]
-        offsets = torch.tensor(self.offsets[:level], dtype=torch.long, device=input_ids.device)
-        node = self.index.locate(input_ids[:, self.start :] - offsets)
+        node = self.index.locate_tokens(input_ids[:, self.start :], self.offsets)
         self._last = input_ids, version, node
         return node
 
@@ -148,8 +148,7 @@ def pad_surplus(sequences: Tensor, index: DocidIndex, offsets: list[int], per_qu
         offsets: First token of each level's block.
         per_query: n, ids asked for a query; 1 keeps equal ids (sampling may repeat itself).
     """
-    codes = sequences[:, 1:] - torch.tensor(offsets, device=sequences.device)
-    leaf = index.locate(codes)
+    leaf = index.locate_tokens(sequences[:, 1:], offsets)
     surplus = leaf < 0
     if per_query > 1:
         grouped = leaf.view(-1, per_query)

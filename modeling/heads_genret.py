@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .configuration_genret import GenRetConfig
+from .index_genret import may_ask
 
 # Codes before a level: [B, l] int64, or one distribution [B, K] a level where they are soft.
 Prefix = Tensor | Sequence[Tensor]
@@ -57,23 +58,27 @@ def node_number(codes: Tensor, sizes: list[int]) -> Tensor:
     return number
 
 
+_PRODUCT = 2**14
+"""Elements that are gathered in the time that one more product takes, forward and backward."""
+
+
 def _by_node_pays(points: Tensor, centres: Tensor, size: int) -> bool:
-    """Whether to multiply node by node: in a search on a CPU, with many points a node."""
-    searching = not torch.is_grad_enabled() and points.device.type == "cpu"
-    return searching and 8 * (len(centres) // size) <= len(points)
+    """Whether to multiply node by node on a CPU, with points [B, D] and centres [nodes * K, D]."""
+    nodes, gathered = len(centres) // size, points.numel() * size
+    return may_ask(points) and gathered >= _PRODUCT * nodes
 
 
 def _by_node(points: Tensor, node: Tensor, centres: Tensor) -> Tensor:
     """Products of points [B, D] with the children of their nodes [nodes, K, D]: [B, K].
 
-    Gathering the children of each point would copy K vectors a point.
+    Gathering the children of each point would copy K vectors a point, and their gradients back.
     """
-    order = node.argsort()
-    parts = points[order].split(node.bincount(minlength=len(centres)).tolist())
+    order = node.argsort(stable=True)
+    parts = rows_of(points, order).split(node.bincount(minlength=len(centres)).tolist())
     found = [part @ children.T for part, children in zip(parts, centres, strict=True)]
-    out = points.new_empty(len(points), centres.shape[1])
-    out[order] = torch.cat(found)
-    return out
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    return rows_of(torch.cat(found), place)
 
 
 class PlainHeads(nn.Module):
@@ -143,9 +148,12 @@ class ClusterHeads(nn.Module):
         moved: Tensor = vectors + self.residuals[level](hidden)
         return moved - self._above(level, prefix) if self.is_flat(level) else moved
 
-    def codebook(self, level: int, prefix: Tensor) -> Tensor:
-        """Vectors of the codes after each prefix, [B, K, D]; [K, D] where all have the same."""
-        return self._children(level, prefix, self.centres[level])
+    def code_vectors(self, level: int, prefix: Tensor, codes: Tensor) -> Tensor:
+        """Vectors of codes [B] after prefixes [B, level], [B, D]."""
+        row = codes
+        if level and not self.is_flat(level):
+            row = node_number(prefix, self.sizes) * self.sizes[level] + codes
+        return rows_of(self.centres[level], row)
 
     def _children(self, level: int, prefix: Tensor, centres: Tensor) -> Tensor:
         if level == 0 or self.is_flat(level):
@@ -167,10 +175,8 @@ class ClusterHeads(nn.Module):
             points = functional.normalize(points, dim=-1)
             centres = functional.normalize(centres, dim=-1)
         if level and not self.is_flat(level) and _by_node_pays(points, centres, self.sizes[level]):
-            nodes = centres.view(-1, self.sizes[level], centres.shape[-1])
-            return self.level_scale(level) * _by_node(
-                points, node_number(prefix, self.sizes), nodes
-            )
+            node = node_number(prefix, self.sizes)
+            return self.level_scale(level) * _by_node(points, node, self._nodes(level, centres))
         codebook = self._children(level, prefix, centres)
         if codebook.ndim == 2:
             return self.level_scale(level) * (points @ codebook.T)
@@ -252,11 +258,10 @@ class CodebookHeads(nn.Module):
         moved: Tensor = self.residuals[level](hidden)
         return self.residual(vectors, prefix) + moved
 
-    def codebook(self, level: int, prefix: Prefix) -> Tensor:
-        """Vectors of a level's codes, [K, D], the same after every prefix."""
+    def code_vectors(self, level: int, prefix: Prefix, codes: Tensor) -> Tensor:
+        """Vectors of codes [B], the same after every prefix, [B, D]."""
         del prefix
-        centres: Tensor = self.centres[level]
-        return centres
+        return rows_of(self.centres[level], codes)
 
     def level_scale(self, level: int) -> Tensor:
         """The inverse temperature, the same at every level."""

@@ -113,7 +113,7 @@ class DocidIndex(nn.Module):
             column = codes[:, level]
             new[1:] |= column[1:] != column[:-1]
             first = new.nonzero()[:, 0]
-            pointers = _end(torch.searchsorted(first, opens), len(first))
+            pointers = _end(new.cumsum(0)[opens] - 1, len(first))  # every opener opens again
             setattr(self, f"indptr_{level}", pointers.to(_pointer_type(len(first))))
             setattr(self, f"codes_{level}", column[first].to(self._types[level]))
             opens = first
@@ -133,6 +133,37 @@ class DocidIndex(nn.Module):
             node = self.child(level, node, codes[:, level])
         return node
 
+    def locate_tokens(self, tokens: Tensor, offsets: list[int]) -> Tensor:
+        """Node that each prefix of generate()'s tokens leads to.
+
+        A prefix is one number, looked up once, as long as ids in that vocabulary fit in 62 bits.
+
+        Args:
+            tokens: [B, l], l from 0 to L.
+            offsets: First token of each level's block.
+
+        Returns:
+            [B] node numbers of level l, -1 where the prefix does not exist.
+        """
+        depth = tokens.shape[1]
+        base = max(map(sum, zip(offsets, self.sizes, strict=True)))
+        if depth == 0 or base**self.num_levels >= 2**62:
+            return self.locate(tokens - torch.tensor(offsets[:depth], device=tokens.device))
+        places, keys = self.derived(
+            f"prefixes {offsets}", depth, lambda: self._prefixes(depth, offsets, base)
+        )
+        wanted = (tokens * places).sum(1)
+        place = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+        return torch.where(keys[place] == wanted, place, -1)
+
+    def _prefixes(self, depth: int, offsets: list[int], base: int) -> tuple[Tensor, Tensor]:
+        """What each place of a prefix counts, [l], and the prefixes that exist, rising, [nodes]."""
+        device = self.paths.device
+        places = torch.tensor([base**i for i in reversed(range(depth))], device=device)
+        first = torch.tensor(offsets[:depth], device=device)
+        parts = [((part[:, :depth] + first) * places).sum(1) for part in self.paths.split(CHUNK)]
+        return places, torch.unique_consecutive(torch.cat(parts))
+
     def child(self, level: int, node: Tensor, code: Tensor) -> Tensor:
         """Node reached from `node` [B] by `code` [B]; -1 where there is none."""
         size = self.sizes[level]
@@ -141,6 +172,11 @@ class DocidIndex(nn.Module):
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         fits = (keys[place] == wanted) & (node >= 0) & (code >= 0) & (code < size)
         return torch.where(fits, place, -1)
+
+    def edge(self, level: int, node: Tensor, code: Tensor) -> Tensor:
+        """Node reached from `node` [B] by `code` [B] where there is one; any number elsewhere."""
+        keys = self.keys(level)
+        return torch.searchsorted(keys, (node * self.sizes[level] + code).to(keys.dtype))
 
     def keys(self, level: int) -> Tensor:
         """parent * K + code of every edge, [edges], rising; made at first use."""
@@ -166,6 +202,11 @@ class DocidIndex(nn.Module):
         indptr = self.level(level)[0]
         found: int = self.derived("widest", level, lambda: int((indptr[1:] - indptr[:-1]).max()))
         return found
+
+    def mean_children(self, level: int) -> float:
+        """Children of a node of a level, on average."""
+        indptr, codes = self.level(level)
+        return len(codes) / (len(indptr) - 1)
 
     def restrict(self, allowed_rows: Tensor) -> list[Tensor]:
         """Edges of each level that lead to an allowed document: a list of bool [.., edges].
@@ -234,6 +275,14 @@ class DocidIndex(nn.Module):
             if new is not None and old is not None:
                 self._buffers[name] = torch.empty(new.shape, dtype=new.dtype, device=old.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def may_ask(tensor: Tensor) -> bool:
+    """Whether reading a value on the host costs nothing: on a CPU, outside torch.compile.
+
+    On other devices it would wait for the device, and break a graph that is being captured.
+    """
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def ragged(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

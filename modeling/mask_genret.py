@@ -18,16 +18,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .index_genret import DocidIndex, ragged
+from .index_genret import DocidIndex, may_ask, ragged
 
 TABLE_BYTES = 64 * 2**20
 """Additive tables of all levels together."""
 FORMS = ("table", "padded", "ragged")
 
-# Nanoseconds on a CPU, on the safe side: of a cell of the table's rows, of the padded block, of a
-# child in the flat list, of the block that the last two write into; and of the operators.
-_TABLE, _PADDED, _RAGGED, _FILL = 0.85, 6.0, 15.0, 0.1
-_CALLS = {"table": 2e3, "padded": 4e3, "ragged": 12e3}
+# Nanoseconds on a CPU: of a cell of the table's rows, of the padded block, of a child in the flat
+# list, of the block that the last two write into; and of the operators whatever they work on.
+_TABLE, _PADDED, _RAGGED, _FILL = 0.3, 5.0, 20.0, 0.1
+_CALLS = {"table": 4e3, "padded": 4e4, "ragged": 6e4}
+_SPARSE = 5
+"""Children are compared among themselves where no node has more than a fifth of the codes."""
 
 
 @dataclass
@@ -64,68 +66,111 @@ class Allowed:
         return self.edges[level][self.of(row, rows), edge]
 
 
-def mask_scores(
-    index: DocidIndex,
-    level: int,
-    node: Tensor,
-    scores: Tensor,
-    *,
-    allowed: Allowed | None = None,
-    form: str | None = None,
-    overwrite: bool = False,
-) -> Tensor:
-    """Scores with -inf on every code that is no child of its row's node.
+class Children:
+    """The children of the nodes that the rows of a search stand at; looked up once, when asked.
 
     Args:
         index: The ids.
         level: From 0.
         node: [R], nodes of that level, each of which exists.
+    """
+
+    def __init__(self, index: DocidIndex, level: int, node: Tensor) -> None:
+        self.index, self.level, self.node = index, level, node
+        self._edges: tuple[Tensor, Tensor] | None = None
+        self._width: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.node)
+
+    @property
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """First edge and number of edges of each row, two of [R]."""
+        if self._edges is None:
+            self._edges = self.index.edges(self.level, self.node)
+        return self._edges
+
+    @property
+    def width(self) -> int:
+        """At least the children of the widest row; just as many where it pays to ask for it."""
+        if self._width is None:
+            self._width = self._find_width()
+        return self._width
+
+    def _find_width(self) -> int:
+        most = self.index.widest(self.level)
+        if not may_ask(self.node) or self.level == 0:
+            return most
+        few = _PADDED * len(self) * most <= _CALLS["ragged"]
+        return most if few else int(self.edges[1].max())
+
+    @property
+    def codes(self) -> Tensor:
+        """Code of every edge of the level."""
+        return self.index.level(self.level)[1]
+
+    @property
+    def sparse(self) -> bool:
+        """Whether to choose among the children instead of among all codes."""
+        size = self.index.sizes[self.level]
+        if self.index.widest(self.level) * _SPARSE <= size:
+            return True
+        if not may_ask(self.node) or self.index.mean_children(self.level) * _SPARSE > size:
+            return False
+        return self.width * _SPARSE <= size
+
+
+def mask_scores(
+    children: Children,
+    scores: Tensor,
+    *,
+    allowed: Allowed | None = None,
+    form: str | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Scores with -inf on every code that is no child of its row's node.
+
+    Args:
+        children: Of R nodes.
         scores: [R, K].
         allowed: What a filter leaves of the index; needs `padded` or `ragged`.
         form: One of `FORMS`; the cheapest by default.
-        overwrite: Whether `scores` may become the result, which spares a block of its size.
+        out: [R, K], where the result goes: `scores` itself, or a block of -inf; a new one by
+            default.
 
     Returns:
-        [R, K]; new, or `scores` itself.
+        `out`.
     """
     if form is None:
-        form = choose_form(index, level, node, tables=allowed is None)
+        form = choose_form(children, tables=allowed is None)
     if form == "table":
-        rows = table(index, level).index_select(0, node) if level else table(index, 0)
-        if overwrite:
-            return scores.add_(rows)
-        return (scores + rows).to(scores.dtype)
-    start, count = index.edges(level, node)
+        rows = table(children.index, children.level)
+        if children.level:
+            rows = rows.index_select(0, children.node)
+        if out is None:
+            return (scores + rows).to(scores.dtype)
+        return scores.add_(rows) if out is scores else torch.add(scores, rows, out=out)
     if form == "padded":
-        return _padded(index, level, start, count, scores, allowed, overwrite)
-    return _ragged(index, level, start, count, scores, allowed, overwrite)
+        return _padded(children, scores, allowed, out)
+    return _ragged(children, scores, allowed, out)
 
 
-def choose_form(index: DocidIndex, level: int, node: Tensor, *, tables: bool = True) -> str:
+def choose_form(children: Children, *, tables: bool = True) -> str:
     """The cheapest form for these rows on a CPU, a fixed one of the level elsewhere."""
+    index, level, rows = children.index, children.level, len(children)
     tables = tables and table_fits(index, level)
-    if node.device.type != "cpu":
+    if not may_ask(children.node):
         return "table" if tables else "padded"
-    cells = len(node) * index.sizes[level]
-    if tables and _PADDED * len(node) * _mean_children(index, level) > _TABLE * cells:
+    cells = rows * index.sizes[level]
+    if tables and _PADDED * rows * index.mean_children(level) > _TABLE * cells:
         return "table"  # whatever these rows have: the level is too full for the others
-    if _few(index, level, len(node)):
-        return "padded"
-    count = index.edges(level, node)[1]
-    width = int(count.max())
-    fill = _FILL * cells
-    price = {
-        "padded": _PADDED * len(count) * width + fill + _CALLS["padded"],
-        "ragged": _RAGGED * int(count.sum()) + fill + _CALLS["ragged"],
-    }
+    width, fill = children.width, _FILL * cells
+    price = {"padded": _PADDED * rows * width + fill + _CALLS["padded"]}
     if tables:
         price["table"] = _TABLE * cells + _CALLS["table"]
+    if price["padded"] > _CALLS["ragged"]:  # else nobody has to know how many there are
+        price["ragged"] = _RAGGED * int(children.edges[1].sum()) + fill + _CALLS["ragged"]
     return min(price, key=price.__getitem__)
-
-
-def _few(index: DocidIndex, level: int, rows: int) -> bool:
-    """Whether rows as wide as the widest node cost less than to ask how wide these are."""
-    return _PADDED * rows * index.widest(level) <= _CALLS["ragged"]
 
 
 def table_fits(index: DocidIndex, level: int) -> bool:
@@ -138,11 +183,6 @@ def table_fits(index: DocidIndex, level: int) -> bool:
 
     fits: bool = index.derived(f"fits {TABLE_BYTES}", level, find)
     return fits
-
-
-def _mean_children(index: DocidIndex, level: int) -> float:
-    indptr, codes = index.level(level)
-    return len(codes) / (len(indptr) - 1)
 
 
 def table(index: DocidIndex, level: int) -> Tensor:
@@ -158,77 +198,68 @@ def table(index: DocidIndex, level: int) -> Tensor:
     return index.derived("table", level, make)
 
 
-def candidates(
-    index: DocidIndex, level: int, node: Tensor, width: int, allowed: Allowed | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def candidates(children: Children, allowed: Allowed | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The children of each node side by side.
 
     Args:
-        index: The ids.
-        level: From 0.
-        node: [R], nodes of that level, each of which exists.
-        width: At least as many as the widest of them has.
+        children: Of R nodes.
         allowed: What a filter leaves of the index.
 
     Returns:
         Codes [R, width], child nodes [R, width], and whether each place holds a child that may be
         used, [R, width].
     """
-    start, count = index.edges(level, node)
-    edge, real = _side_by_side(start, count, width)
+    if children.width == 1:
+        edge = children.edges[0].unsqueeze(-1)
+        real = torch.ones_like(edge, dtype=torch.bool)
+    else:
+        edge = _side_by_side(children)
+        real = torch.arange(children.width, device=edge.device) < children.edges[1][:, None]
     if allowed is not None:
-        rows = torch.arange(len(node), device=node.device)[:, None]
-        real = real & allowed.at(level, edge, rows, len(node))
-    return index.level(level)[1].take(edge).long(), edge, real
+        rows = torch.arange(len(children), device=edge.device)[:, None]
+        real = real & allowed.at(children.level, edge, rows, len(children))
+    return children.codes.take(edge).long(), edge, real
 
 
-def _side_by_side(start: Tensor, count: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Edges [R, width], short rows repeating their last, and which places are no repetition."""
-    inside = torch.arange(width, device=start.device)
-    real = inside < count[:, None]
-    return start[:, None] + torch.minimum(inside, count[:, None] - 1), real
+def _side_by_side(children: Children) -> Tensor:
+    """Edges [R, width], short rows repeating their last."""
+    start, count = (part.unsqueeze(-1) for part in children.edges)
+    inside = torch.arange(children.width, device=start.device)
+    return start + torch.minimum(inside, count - 1)
 
 
 def _padded(
-    index: DocidIndex,
-    level: int,
-    start: Tensor,
-    count: Tensor,
-    scores: Tensor,
-    allowed: Allowed | None,
-    overwrite: bool,
+    children: Children, scores: Tensor, allowed: Allowed | None, out: Tensor | None
 ) -> Tensor:
-    fixed = start.device.type != "cpu" or _few(index, level, len(start))
-    width = index.widest(level) if fixed else int(count.max())
-    edge, _ = _side_by_side(start, count, width)
-    code = index.level(level)[1].take(edge).long()
+    edge = _side_by_side(children)
+    code = children.codes.take(edge).long()
     found = scores.gather(1, code)  # a repetition writes the same value again
     if allowed is not None:
-        rows = torch.arange(len(start), device=start.device)[:, None]
-        found = found.masked_fill(~allowed.at(level, edge, rows, len(start)), -torch.inf)
-    return _nothing(scores, overwrite).scatter_(1, code, found)
+        rows = torch.arange(len(children), device=edge.device)[:, None]
+        usable = allowed.at(children.level, edge, rows, len(children))
+        found = found.masked_fill(~usable, -torch.inf)
+    return _nothing(scores, out).scatter_(1, code, found)
 
 
 def _ragged(
-    index: DocidIndex,
-    level: int,
-    start: Tensor,
-    count: Tensor,
-    scores: Tensor,
-    allowed: Allowed | None,
-    overwrite: bool,
+    children: Children, scores: Tensor, allowed: Allowed | None, out: Tensor | None
 ) -> Tensor:
-    row, edge = ragged(start, count)
+    row, edge = ragged(*children.edges)
     if allowed is not None:
-        keep = allowed.at(level, edge, row, len(start))
+        keep = allowed.at(children.level, edge, row, len(children))
         row, edge = row[keep], edge[keep]
-    place = row * scores.shape[1] + index.level(level)[1][edge]
-    found = scores.reshape(-1)[place]
-    out = _nothing(scores, overwrite and scores.is_contiguous())
-    out.view(-1)[place] = found
+    code = children.codes[edge].long()
+    found = scores.reshape(-1)[row * scores.shape[1] + code]
+    out = _nothing(scores, out)
+    if out.is_contiguous():
+        out.view(-1)[row * scores.shape[1] + code] = found
+    else:
+        out[row, code] = found
     return out
 
 
-def _nothing(scores: Tensor, overwrite: bool) -> Tensor:
-    """A block of -inf."""
-    return scores.fill_(-torch.inf) if overwrite else torch.full_like(scores, -torch.inf)
+def _nothing(scores: Tensor, out: Tensor | None) -> Tensor:
+    """A block of -inf to write into."""
+    if out is None:
+        return torch.full_like(scores, -torch.inf)
+    return out.fill_(-torch.inf) if out is scores else out

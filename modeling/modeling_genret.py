@@ -339,6 +339,15 @@ class GenRetModel(IndexedModel, GenerationMixin):
         trie = TrieLogitsProcessor(self.index, self.config.level_offsets)
         return LogitsProcessorList([trie, *processors, trie] if processors else [trie])
 
+    def _prepare_generation_config(
+        self, generation_config: GenerationConfig | None, **kwargs: Any
+    ) -> tuple[GenerationConfig, dict[str, Any]]:
+        """As in transformers, and checked; ids have the length that they have."""
+        settings, rest = super()._prepare_generation_config(generation_config, **kwargs)
+        check_generation(settings, self.config.num_levels)
+        settings.max_length, settings.max_new_tokens = None, self.config.num_levels
+        return settings, rest
+
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         """Nothing: queries are encoded before generation starts, unknown names raise there."""
 
@@ -371,13 +380,10 @@ class GenRetModel(IndexedModel, GenerationMixin):
         query = {name: kwargs.pop(name) for name in _QUERY_INPUTS if name in kwargs}
         if inputs is not None:
             query["input_ids"] = inputs
-        settings, rest = self._prepare_generation_config(generation_config, **dict(kwargs))
-        check_generation(settings, self.config.num_levels)
-        check_arguments(rest)
+        known = self.generation_config
+        check_arguments({name: kwargs[name] for name in kwargs if not hasattr(known, name)})
         if encoded is None:
             encoded = self.encode_query(**query)
-        kwargs.pop("max_length", None)
-        kwargs["max_new_tokens"] = self.config.num_levels
         start = torch.zeros(len(encoded.pooler_output), 1, dtype=torch.long, device=self.device)
         result = super().generate(
             generation_config=generation_config,
@@ -387,10 +393,10 @@ class GenRetModel(IndexedModel, GenerationMixin):
             decoder_input_ids=start,
             **kwargs,
         )
-        group = settings.num_return_sequences or 1
-        unique = group if (settings.num_beams or 1) > 1 else 1
         sequences = result if isinstance(result, Tensor) else result.sequences
-        sequences = pad_surplus(sequences, self.index, self.config.level_offsets, unique)
+        beams = kwargs.get("num_beams") or getattr(generation_config, "num_beams", None)
+        group = len(sequences) // len(start) if (beams or known.num_beams) > 1 else 1
+        sequences = pad_surplus(sequences, self.index, self.config.level_offsets, group)
         if isinstance(result, Tensor):
             return sequences
         result.sequences = sequences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ from hf_genret.indexing.scratch import ScratchMatrix, blocks
 from hf_genret.indexing.transport import exact_codes
 
 _CHUNK = 1 << 24  # cells of a block of distances or of gathered vectors
+_MANY = 1 << 16  # vectors beyond which the start is drawn among some, and FAISS used where it is
+_SAMPLE = 64  # those some, a cluster
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ def kmeans(
     """Plain k-means: k-means++ start, Lloyd steps; clusters may differ in size.
 
     A cluster that loses all its items starts again at the item that is farthest from its own
-    centroid. With fewer than k distinct items some clusters stay empty.
+    centroid. With fewer than k distinct items some clusters stay empty. Of more than 65,536
+    vectors the start is drawn among 64 a cluster, and FAISS makes the steps where it is installed.
 
     Args:
         x: Vectors, float32 [n, d].
@@ -55,7 +59,18 @@ def kmeans(
     """
     points = as_points(x, k, cosine)
     centroids = _plus_plus(points, k, seed)
-    labels = torch.full((len(points),), -1)
+    if len(points) > _MANY and find_spec("faiss") is not None:
+        centroids = _faiss_steps(points, centroids, iterations, cosine)
+    else:
+        centroids = _steps(points, centroids, iterations, cosine)
+    return Clusters(_nearest(points, centroids)[1].numpy().astype(np.int32), centroids.numpy())
+
+
+def _steps(
+    points: torch.Tensor, centroids: torch.Tensor, iterations: int, cosine: bool
+) -> torch.Tensor:
+    """Centroids [k, d] after Lloyd's steps."""
+    k, labels = len(centroids), torch.full((len(points),), -1)
     for _ in range(iterations):
         distance, fresh = _nearest(points, centroids)
         if torch.equal(fresh, labels):
@@ -65,7 +80,25 @@ def kmeans(
         empty = torch.bincount(labels, minlength=k) == 0
         farthest = distance.topk(min(int(empty.sum()), len(points))).indices
         centroids[empty.nonzero()[: len(farthest), 0]] = points[farthest]
-    return Clusters(_nearest(points, centroids)[1].numpy().astype(np.int32), centroids.numpy())
+    return centroids
+
+
+def _faiss_steps(
+    points: torch.Tensor, centroids: torch.Tensor, iterations: int, cosine: bool
+) -> torch.Tensor:
+    """The same by FAISS, over all points; a cluster that loses all its items splits another."""
+    import faiss
+
+    clustering = faiss.Kmeans(
+        points.shape[1],
+        len(centroids),
+        niter=iterations,
+        spherical=cosine,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(points),
+    )
+    clustering.train(points.numpy(), init_centroids=centroids.numpy())
+    return torch.from_numpy(clustering.centroids)
 
 
 def balanced_kmeans(
@@ -212,6 +245,9 @@ def _squares(points: torch.Tensor) -> torch.Tensor:
 def _plus_plus(points: torch.Tensor, k: int, seed: int) -> torch.Tensor:
     """k-means++ (Arthur and Vassilvitskii 2007): each start drawn by its squared distance."""
     rng = np.random.default_rng(seed)
+    if len(points) > _MANY:  # each start is a pass over all of them
+        some = min(len(points), max(_SAMPLE * k, 1 << 14))
+        points = points[np.sort(rng.choice(len(points), some, replace=False))]
     square = _squares(points)
     first = int(rng.integers(len(points)))
     chosen, nearest = [first], torch.full((len(points),), torch.inf)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
 from ids import KINDS, index_of, rows_at
+from peers import dict_processor, marisa_processor, static_over
 from timing import interleaved, medians, ratio
 
-from hf_genret.modeling.mask_genret import mask_scores
+from hf_genret.modeling.mask_genret import Children, mask_scores
 
 COUNT = int(os.environ.get("BENCH_IDS", "1000000"))
 SHAPES = {"1x20": (1, 20), "16x20": (16, 20), "64x50": (64, 50)}
@@ -35,7 +35,7 @@ def steps(index, batch, beams, size):
 
     def mask():
         for level, node in enumerate(nodes):
-            mask_scores(index, level, node, scratch, overwrite=True)
+            mask_scores(Children(index, level, node), scratch, out=scratch)
 
     return {"free": free, "mask": mask}
 
@@ -59,20 +59,23 @@ def test_against_an_unconstrained_step(kind, size, record, goals):
     record(f"mask_{kind}_{size}", {"ids": COUNT, "codes": size, "milliseconds": figures})
 
 
-def test_ids_of_a_trained_checkpoint(record):
-    """The same on learned ids, of `BENCH_CHECKPOINT` or what `hf-genret quickstart` left here."""
-    folder = Path(os.environ.get("BENCH_CHECKPOINT", "genret-stdlib"))
-    if not folder.is_dir():
-        pytest.skip("no checkpoint: run hf-genret quickstart, or set BENCH_CHECKPOINT")
+def test_ids_of_a_trained_checkpoint(checkpoint, record, goals):
+    """The same on learned ids."""
     from hf_genret import GenRetriever
 
-    index = GenRetriever.from_pretrained(folder, device="cpu").model.index
+    index = GenRetriever.from_pretrained(checkpoint, device="cpu").model.index
     if len(set(index.sizes)) > 1:
         pytest.skip(f"levels of different sizes: {index.sizes}")
-    figures = {}
+    figures, size = {}, index.sizes[0]
     for shape, (batch, beams) in SHAPES.items():
-        times = interleaved(steps(index, batch, beams, index.sizes[0]))
-        figures[shape] = {**medians(times), "mask_of_free": ratio(times, "mask", "free")}
+        times = interleaved(steps(index, batch, beams, size))
+        share = ratio(times, "mask", "free")
+        figures[shape] = {**medians(times), "mask_of_free": share}
+        if batch > 1:
+            goals.add(
+                f"mask step, learned ids ({index.num_nodes[-1]:,}, K = {size}), {shape}",
+                *(0.55, share, "unconstrained log_softmax and top-k"),
+            )
     facts = {"ids": index.num_nodes[-1], "sizes": index.sizes, "documents": len(index)}
     record("mask_checkpoint", {**facts, "milliseconds": figures})
 
@@ -90,78 +93,61 @@ def test_growth_with_the_number_of_ids(record, goals):
     record("mask_growth", {"codes": 256, "rows": 320, "milliseconds": times})
 
 
-class DictTrie:
-    """Ids as nested dictionaries, what users write today."""
-
-    def __init__(self, ids):
-        self.root = {}
-        for path in ids.tolist():
-            node = self.root
-            for code in path:
-                node = node.setdefault(code, {})
-
-    def after(self, prefix):
-        node = self.root
-        for code in prefix:
-            node = node.get(code, {})
-        return list(node)
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_against_transformers_processor(shape, record, goals):
     """PrefixConstrainedLogitsProcessor over a dict trie, and over marisa-trie where it is there."""
-    from transformers.generation import PrefixConstrainedLogitsProcessor
-
     size, (batch, beams) = 256, SHAPES[shape]
     count = min(COUNT, 100_000)  # of dictionaries
     ids = KINDS["random"](count, size)
-    index, trie = index_of(ids, size), DictTrie(ids)
+    index = index_of(ids, size)
     nodes, chosen = rows_at(index, batch * beams)
     scores = torch.randn(batch * beams, size)
-    theirs = PrefixConstrainedLogitsProcessor(
-        lambda batch_id, sequence: trie.after(sequence.tolist()), num_beams=beams
-    )
+    theirs, marisa = dict_processor(ids, beams), marisa_processor(ids, beams)
 
     def ours():
         for level, node in enumerate(nodes):
-            mask_scores(index, level, node, scores)
+            mask_scores(Children(index, level, node), scores)
 
-    def by_dict():
-        for level in range(len(nodes)):
-            theirs(chosen[:, :level], scores)
+    def of(processor):
+        return lambda: [processor(chosen[:, :level], scores) for level in range(len(nodes))]
 
-    methods = {"ours": ours, "dict": by_dict}
-    marisa = _marisa(ids, beams)
+    methods = {"ours": ours, "dict": of(theirs)}
     if marisa is not None and batch * beams <= 320:
-        methods["marisa"] = lambda: [marisa(chosen[:, :i], scores) for i in range(len(nodes))]
+        methods["marisa"] = of(marisa)
     for level, node in enumerate(nodes):  # the same mask, before anything is timed
-        same = theirs(chosen[:, :level], scores) == mask_scores(index, level, node, scores)
-        assert bool(same.all())
+        masked = mask_scores(Children(index, level, node), scores)
+        assert torch.equal(theirs(chosen[:, :level], scores), masked)
     times = interleaved(methods, rounds=5)
-    faster = ratio(times, "dict", "ours")
-    least = 20 if batch == 1 else 75
-    goals.add(
-        f"times faster than a dict trie, {count:,} ids, K = {size}, {shape}",
-        *(least, faster, "PrefixConstrainedLogitsProcessor with a dict trie"),
-        least=True,
-    )
+    for name, processor in (("a dict trie", "dict"), ("marisa-trie", "marisa")):
+        goals.add(
+            f"mask, times faster than {name}, {count:,} ids, K = {size}, {shape}",
+            20 if batch == 1 else 75,
+            ratio(times, processor, "ours") if processor in methods else None,
+            f"PrefixConstrainedLogitsProcessor with {name}",
+            least=True,
+        )
     record(f"mask_peers_{shape}", {"ids": count, "codes": size, "milliseconds": medians(times)})
 
 
-def _marisa(ids, beams):
-    """transformers' processor over marisa-trie; None where that is not installed."""
-    try:
-        from marisa_trie import Trie
-    except ImportError:
-        return None
-    from transformers.generation import PrefixConstrainedLogitsProcessor
-
-    trie = Trie("".join(map(chr, path)) for path in (ids + 1).tolist())
-
-    def after(prefix):
-        start = "".join(chr(code + 1) for code in prefix)
-        return sorted({ord(key[len(start)]) - 1 for key in trie.keys(start)})
-
-    return PrefixConstrainedLogitsProcessor(
-        lambda batch_id, sequence: after(sequence.tolist()), num_beams=beams
-    )
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [256, 2048])
+def test_against_static(kind, size, record, goals):
+    """STATIC's torch code on the same ids and rows; it leaves candidates, we leave a whole mask."""
+    ids = KINDS[kind](COUNT, size)
+    theirs, index = static_over(ids, size), index_of(ids, size)
+    figures = {}
+    for shape, (batch, beams) in SHAPES.items():
+        faster = None
+        if theirs is not None:
+            _, chosen = rows_at(index, batch * beams)
+            static = theirs.steps(chosen, torch.randn(batch * beams, size))
+            methods = {"ours": steps(index, batch, beams, size)["mask"], "static": static}
+            times = interleaved(methods, rounds=7)
+            figures[shape], faster = medians(times), ratio(times, "static", "ours")
+        if batch > 1 or kind == "random":
+            goals.add(
+                f"mask, times faster than STATIC, {COUNT:,} {kind} ids, K = {size}, {shape}",
+                *(3.5 if kind == "zipf" else 1.0, faster, "STATIC's torch code"),
+                least=True,
+            )
+    record(f"mask_static_{kind}_{size}", {"ids": COUNT, "milliseconds": figures})

@@ -31,6 +31,35 @@ def record():
     return write
 
 
+@pytest.fixture
+def picture():
+    """Gives the axes of a picture, written to benchmarks/NAME.png when the benchmark is over."""
+    plots = pytest.importorskip("matplotlib.pyplot")
+    drawn = {}
+
+    def axes(name, title, panels):
+        figure, found = plots.subplots(1, panels, figsize=(5 * panels, 3.6), layout="constrained")
+        figure.suptitle(title)
+        drawn[name] = figure
+        return found
+
+    yield axes
+    for name, figure in drawn.items():
+        figure.savefig(FOLDER / f"{name}.png", dpi=110)
+        plots.close(figure)
+
+
+@pytest.fixture(scope="session")
+def checkpoint():
+    """A trained checkpoint: `BENCH_CHECKPOINT`, or the quickstart's, trained here once."""
+    named = os.environ.get("BENCH_CHECKPOINT")
+    folder = Path(named) if named else FOLDER / "checkpoint"
+    if not named and not folder.is_dir():
+        line = [sys.executable, "-m", "hf_genret.cli.main", "quickstart", "--output", str(folder)]
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Ratios of one thread; `BENCH_THREADS` asks for more."""
@@ -78,6 +107,14 @@ class Goals:
         whole = {"goals": list(kept.values()), "machine": machine(), "commit": commit()}
         atomic_write_text(path, json.dumps({**whole, "versions": versions()}, indent=1) + "\n")
 
+    def show(self):
+        """Goal and measured side by side."""
+        said = {True: "met", False: "MISSED", None: "no peer"}
+        print("\n")
+        for entry in self.found:
+            measured = "-" if entry["measured"] is None else f"{entry['measured']:.3g}"
+            print(f"{said[entry['met']]:8} {entry['goal']:>9} {measured:>8}  {entry['name']}")
+
 
 @pytest.fixture(scope="session")
 def goals():
@@ -86,6 +123,7 @@ def goals():
     yield collected
     if collected.found:
         collected.write()
+        collected.show()
 
 
 def machine():

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from importlib import import_module
 from itertools import permutations
 
 import numpy as np
 import pytest
 
 from hf_genret.indexing.kmeans import Clusters, balanced_kmeans, kmeans
+
+module = import_module("hf_genret.indexing.kmeans")  # the package has the function of that name
 
 
 def blobs(sizes: list[int], seed: int = 0, d: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +36,35 @@ def test_kmeans_finds_separated_groups() -> None:
         np.testing.assert_allclose(
             found.centroids[label], x[found.labels == label].mean(axis=0), atol=1e-5
         )
+
+
+@pytest.mark.parametrize("with_faiss", [False, True])
+@pytest.mark.parametrize("cosine", [False, True])
+def test_kmeans_of_many_points(with_faiss: bool, cosine: bool, monkeypatch) -> None:
+    """Beyond the limit, with FAISS or without, the groups and their means are the same."""
+    if with_faiss:
+        pytest.importorskip("faiss")
+    monkeypatch.setattr(module, "_MANY", 100)
+    monkeypatch.setattr(module, "find_spec", lambda name: with_faiss or None)
+    x, group = blobs([90, 50, 70, 60])
+    found = kmeans(x, 4, seed=0, cosine=cosine)
+    assert same_partition(group, found.labels)
+    for label in range(4):
+        mean = x[found.labels == label]
+        mean = (mean / np.linalg.norm(mean, axis=1, keepdims=True) if cosine else mean).mean(axis=0)
+        mean = mean / np.linalg.norm(mean) if cosine else mean
+        np.testing.assert_allclose(found.centroids[label], mean, atol=1e-4)
+
+
+def test_the_start_is_drawn_among_some(monkeypatch) -> None:
+    """Of many points k-means++ sees a sample, the same for the same seed."""
+    monkeypatch.setattr(module, "_MANY", 1 << 15)
+    x = np.random.default_rng(0).standard_normal((40_000, 2)).astype(np.float32)
+    points, seen = module.as_points(x, 4, False), []
+    real = module._squares
+    monkeypatch.setattr(module, "_squares", lambda p: seen.append(len(p)) or real(p))
+    first, again = (module._plus_plus(points, 4, seed=3) for _ in range(2))
+    assert seen == [1 << 14] * 2 and first.equal(again)
 
 
 def test_balanced_finds_groups_of_equal_size() -> None:

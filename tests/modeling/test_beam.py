@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from hf_genret.modeling import TrieLogitsProcessor, beam_search
+from hf_genret.modeling import EncoderOutput, TrieLogitsProcessor, beam_search
 
 SHAPES = {
     "cluster": {},
@@ -217,7 +217,7 @@ def test_renormalized_scores_are_those_of_existing_codes(make_indexed, best, tex
 
 def test_a_search_ends_where_one_way_is_left(make_indexed, text, monkeypatch):
     """Unary chains need no decoder; without renormalising they do, as their scores count."""
-    from hf_genret.modeling.decoder_genret import DecoderSteps
+    from hf_genret.modeling.steps_genret import DecoderSteps
 
     model = make_indexed(codebook_sizes=[30, 4, 4, 4])
     columns = [torch.arange(30), *(torch.randint(0, 4, (30,)) for _ in range(3))]
@@ -243,3 +243,49 @@ def test_complete_says_that_nothing_was_dropped(make_indexed, text, shape):
         assert beam_search(model, encoded, most).complete.all()
         if most > 1:
             assert not beam_search(model, encoded, most - 1).complete.any()
+
+
+@pytest.mark.parametrize("head_type", ["plain", "cluster", "codebook"])
+def test_a_search_never_waits_for_an_accelerator(make_model, head_type):
+    """Tensors without data can be computed with but not asked: nothing reads one on the host.
+
+    So that a search can be captured as one CUDA graph. What is derived of the index is there
+    before, as after a first search.
+    """
+    model = make_model(codebook_sizes=[4, 4, 4], head_type=head_type)
+    model.set_index(torch.randint(0, 4, (40, 3)))
+    states = torch.randn(2, 3, 16)
+    found = EncoderOutput(states, states.mean(1), torch.ones(2, 3, dtype=torch.long))
+    real = beam_search(model, found, 5)
+    for level in range(3):
+        model.index.keys(level)
+    derived = {
+        name: value.to("meta") if isinstance(value, torch.Tensor) else value
+        for name, value in model.index._derived.items()
+    }
+    model.to("meta")
+    model.index._derived = derived
+    shapes = EncoderOutput({name: value.to("meta") for name, value in found.items()})
+    there = beam_search(model, shapes, 5)
+    assert there.codes.shape == real.codes.shape and there.codes.device.type == "meta"
+    with pytest.raises(RuntimeError):  # and tensors without data do refuse
+        bool(there.scores.any())
+
+
+@pytest.mark.parametrize("head_type", ["plain", "cluster", "codebook"])
+def test_a_search_is_one_graph(make_model, head_type):
+    """torch.compile finds nothing in it where it would have to stop, and the ids are the same."""
+    model = make_model(codebook_sizes=[4, 9, 4], head_type=head_type)
+    model.set_index(torch.randint(0, 4, (40, 3)))
+    states = torch.randn(2, 3, 16)
+    found = EncoderOutput(states, states.mean(1), torch.ones(2, 3, dtype=torch.long))
+    ours = beam_search(model, found, 5)
+
+    def search(encoded):
+        beams = beam_search(model, encoded, 5)
+        return beams.codes, beams.scores
+
+    whole = torch.compile(search, fullgraph=True, backend="eager")
+    codes, scores = whole(found)
+    assert torch.equal(codes, ours.codes)
+    torch.testing.assert_close(scores, ours.scores, atol=1e-5, rtol=1e-5)

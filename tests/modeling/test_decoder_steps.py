@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from hf_genret.modeling import decoder_genret as decoder
-from hf_genret.modeling.decoder_genret import DecoderSteps
+from hf_genret.modeling.steps_genret import DecoderSteps, attend, direct
 
 
-@pytest.mark.parametrize("rows", [3, decoder._FEW + 5])
 @pytest.mark.parametrize("positions", [1, 2, 4])
-def test_attention_to_earlier_positions(rows, positions):
-    """transformers' and torch's attention of one query to a few keys, few rows or many."""
-    query = torch.randn(rows, 12)
-    past = [(torch.randn(rows, 12), torch.randn(rows, 12)) for _ in range(positions)]
-    ours = decoder.attend(query, past, heads=3)
+def test_attention_to_earlier_positions(positions):
+    """torch's attention of one query to a few keys."""
+    query, keys, values = torch.randn(1, 5, 12), *torch.randn(2, positions, 5, 12)
+    ours = attend(query[0], keys, values, heads=3)
 
     def split(states):
-        return torch.stack(states, 1).unflatten(-1, (3, 4)).transpose(1, 2)
+        return states.unflatten(-1, (3, 4)).permute(1, 2, 0, 3)  # [rows, heads, positions, 4]
 
-    keys, values = split([key for key, _ in past]), split([value for _, value in past])
-    theirs = functional.scaled_dot_product_attention(split([query]), keys, values)
+    theirs = functional.scaled_dot_product_attention(*map(split, (query, keys, values)))
     torch.testing.assert_close(ours, theirs.transpose(1, 2).flatten(1), atol=1e-5, rtol=1e-5)
 
 
@@ -49,3 +46,17 @@ def test_steps_are_the_whole_decoder(make_model, memory, masked):
                 found = [hidden[follow] for hidden in found]
         whole = model.decoder(inputs.transpose(0, 1), states, mask)
     torch.testing.assert_close(torch.stack(found, 1), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_of_another_kind_are_called():
+    """An adapter around a layer, and a hook on one, are not passed over."""
+
+    class Doubled(nn.Linear):
+        def forward(self, states):
+            return 2 * super().forward(states)
+
+    states = torch.randn(2, 4)
+    doubled, hooked, plain = Doubled(4, 4), nn.Linear(4, 4), nn.LayerNorm(4)
+    hooked.register_forward_hook(lambda module, inputs, output: output + 1)
+    for layer in (doubled, hooked, plain, nn.Linear(4, 3, bias=False)):
+        torch.testing.assert_close(direct(layer)(states), layer(states), atol=0, rtol=0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hf_genret.modeling import GenRetConfig
+from hf_genret.modeling import GenRetConfig, heads_genret
 from hf_genret.modeling.heads_genret import ClusterHeads, PlainHeads, node_number
 
 
@@ -57,14 +57,20 @@ def test_untrained_logits_are_similarities_to_centres(similarity):
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_many_points_a_node_are_multiplied_node_by_node(similarity):
-    """The same logits as one by one, also where a node has no point."""
+def test_node_by_node_is_one_by_one(similarity, monkeypatch):
+    """The same logits and gradients as with gathered centres, also where a node has no point."""
     made = heads([3, 5], head_similarity=similarity)
-    vectors, hidden = torch.randn(200, 8), torch.randn(200, 16)
+    vectors, hidden = torch.randn(200, 8, requires_grad=True), torch.randn(200, 16)
     prefix = torch.randint(0, 2, (200, 1))  # nobody at the third
-    together = made(1, hidden, vectors, prefix)
-    alone = [made(1, hidden[[i]], vectors[[i]], prefix[[i]]) for i in range(200)]
-    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+    weights, found = torch.randn(200, 5), []
+    for product in (math.inf, 0):  # never, and always
+        monkeypatch.setattr(heads_genret, "_PRODUCT", product)
+        with torch.enable_grad():
+            logits = made(1, hidden, vectors, prefix)
+            gradients = torch.autograd.grad((logits * weights).sum(), [vectors, made.centres[1]])
+        found.append([logits, *gradients])
+    for gathered, by_node in zip(*found, strict=True):
+        torch.testing.assert_close(by_node, gathered, atol=1e-4, rtol=1e-4)
 
 
 def test_a_flat_level_compares_the_residual():

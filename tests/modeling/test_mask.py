@@ -26,11 +26,14 @@ def build(codes, sizes) -> DocidIndex:
 
 @st.composite
 def corpora(draw):
-    """(ids, sizes): random, skewed, unary, a single document, a full tree."""
-    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=6))
+    """(ids, sizes): random, skewed, unary, a single document, a full tree, ids that end early."""
+    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=9))
     code = [st.one_of(st.just(0), st.integers(0, size - 1)) for size in sizes]
-    codes = draw(st.lists(st.tuples(*code), min_size=1, max_size=40))
-    return [list(c) for c in codes], sizes
+    codes = [list(c) for c in draw(st.lists(st.tuples(*code), min_size=1, max_size=40))]
+    if draw(st.booleans()):  # short ids: from some level on the code 0, which says that they end
+        lengths = st.integers(1, len(sizes))
+        codes = [c[:n] + [0] * (len(c) - n) for c, n in ((c, draw(lengths)) for c in codes)]
+    return codes, sizes
 
 
 def by_dict(trie, prefixes, scores):
@@ -54,12 +57,12 @@ def test_each_form_is_the_dict_trie(dict_trie, corpus, form, data):
         chosen = data.draw(st.lists(st.sampled_from(prefixes), min_size=1, max_size=12))
         scores = torch.randn(len(chosen), size).to(kind)
         node = index.locate(torch.tensor(chosen, dtype=torch.long).view(len(chosen), level))
-        ours = masks.mask_scores(index, level, node, scores, form=form)
+        ours = masks.mask_scores(masks.Children(index, level, node), scores, form=form)
         assert ours.dtype == kind
         wanted = by_dict(trie, chosen, scores)
         assert torch.equal(ours, wanted)
         own = scores.clone()
-        ours = masks.mask_scores(index, level, node, own, form=form, overwrite=True)
+        ours = masks.mask_scores(masks.Children(index, level, node), own, form=form, out=own)
         assert ours.data_ptr() == own.data_ptr() and torch.equal(own, wanted)
 
 
@@ -90,8 +93,10 @@ def test_a_filter_for_each_query(dict_trie, corpus, form, data):
         ]  # two beams for each of three queries
         node = index.locate(torch.tensor(chosen, dtype=torch.long).view(6, level))
         scores = torch.randn(6, size)
-        ours = masks.mask_scores(index, level, node, scores, allowed=allowed, form=form)
-        code, child, real = masks.candidates(index, level, node, index.widest(level), allowed)
+        ours = masks.mask_scores(
+            masks.Children(index, level, node), scores, allowed=allowed, form=form
+        )
+        code, child, real = masks.candidates(masks.Children(index, level, node), allowed)
         for row, prefix in enumerate(chosen):
             part = int(allowed.part[row // 2])
             node_of = tries[part].node(prefix) if bool(sets[part].any()) else None
@@ -111,9 +116,9 @@ def test_the_cheapest_form_follows_the_rows():
     codes = [[0, c] for c in range(size)] + [[c, 0] for c in range(1, size)]
     index = build(codes, [size, size])
     narrow, wide = torch.arange(1, 401), torch.cat([torch.zeros(1).long(), torch.arange(1, 400)])
-    assert masks.choose_form(index, 1, narrow, tables=False) == "padded"
-    assert masks.choose_form(index, 1, wide, tables=False) == "ragged"
-    assert masks.choose_form(index, 0, torch.zeros(3).long()) == "table"
+    assert masks.choose_form(masks.Children(index, 1, narrow), tables=False) == "padded"
+    assert masks.choose_form(masks.Children(index, 1, wide), tables=False) == "ragged"
+    assert masks.choose_form(masks.Children(index, 0, torch.zeros(3).long())) == "table"
 
 
 def test_tables_keep_to_their_budget(monkeypatch):
@@ -134,5 +139,5 @@ def test_scores_are_left_as_they_were(form):
     index = build([[0, 1], [2, 2]], [3, 3])
     scores = torch.randn(1, 3)
     before = scores.clone()
-    masks.mask_scores(index, 0, torch.zeros(1).long(), scores, form=form)
+    masks.mask_scores(masks.Children(index, 0, torch.zeros(1).long()), scores, form=form)
     assert torch.equal(scores, before)

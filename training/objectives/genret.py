@@ -15,7 +15,7 @@ from torch.nn import Parameter, functional
 from hf_genret.errors import ConfigError
 from hf_genret.indexing.sinkhorn import centred, sinkhorn
 from hf_genret.modeling import GenRetModel
-from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads, rows_of
+from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
 from hf_genret.training.objectives.base import Objective, codes_of, same_pairs
 
 REASSIGNMENTS = ("sinkhorn", "none")
@@ -133,7 +133,10 @@ class GenRetObjective(Objective):
         """The terms of step T; `queries` and `items` are q_1..q_T and d_1..d_T, [B, D] each."""
         options, rows, step = self.options, batch["rows"], prefix.shape[1]  # from 0
         q, d = compared(heads, queries[step]), compared(heads, items[step])
-        z = d if codes is None else quantized(d, compared(heads, chosen(heads, prefix, codes)))
+        z = d
+        if codes is not None:
+            vectors = heads.code_vectors(prefix.shape[1], prefix, codes)
+            z = quantized(d, compared(heads, vectors))
         scale = heads.level_scale(step)
         others = ~torch.eye(len(d), dtype=torch.bool, device=d.device)
         false = same_pairs(self.context, batch["queries"], rows) & others
@@ -199,14 +202,6 @@ def compared(heads: Heads, vectors: Tensor) -> Tensor:
     not see how long d_T is, and d_T would grow without end.
     """
     return functional.normalize(vectors, dim=-1) if heads.similarity == "cosine" else vectors
-
-
-def chosen(heads: Heads, prefix: Tensor, codes: Tensor) -> Tensor:
-    """e_{T, z_T}: the vectors of codes [B] after prefixes [B, T - 1], [B, D]."""
-    codebook = heads.codebook(prefix.shape[1], prefix)  # [K, D] or [B, K, D]
-    if codebook.ndim == 2:
-        return rows_of(codebook, codes)
-    return codebook[torch.arange(len(codes), device=codes.device), codes]
 
 
 def quantized(points: Tensor, vectors: Tensor) -> Tensor:
