@@ -33,6 +33,7 @@ from hf_genret.modeling import GenRetModel
 
 if TYPE_CHECKING:
     from hf_genret.evaluation import Run
+    from hf_genret.explain import Explanation, PrefixWords, TreeNode
 
 
 __all__ = ["GenRetriever", "Hit"]
@@ -71,6 +72,7 @@ class GenRetriever:
         self.documents: DocumentStore = store
         self.folder: Path | None = None  # where this index was loaded from, as long as it is that
         self.facts: dict[str, Any] = {}  # what the manifest says beside files and versions
+        self.prefix_words: PrefixWords | None = None  # counted when they are first asked for
 
     # ---- checkpoints ----------------------------------------------------------------------
 
@@ -325,6 +327,87 @@ class GenRetriever:
             max_documents=max_documents,
             batch_size=batch_size,
         )
+
+    # ---- explanations ---------------------------------------------------------------------
+
+    @overload
+    def explain(
+        self,
+        query: str | None,
+        id: str,
+        *,
+        k: int = 10,
+        history: Sequence[str] | None = None,
+        num_beams: int | None = None,
+        only: Only | None = None,
+        siblings: int = 5,
+    ) -> Explanation: ...
+    @overload
+    def explain(
+        self,
+        query: str | None,
+        id: list[str],
+        *,
+        k: int = 10,
+        history: Sequence[str] | None = None,
+        num_beams: int | None = None,
+        only: Only | None = None,
+        siblings: int = 5,
+    ) -> list[Explanation]: ...
+    def explain(
+        self,
+        query: str | None,
+        id: str | list[str],
+        *,
+        k: int = 10,
+        history: Sequence[str] | None = None,
+        num_beams: int | None = None,
+        only: Only | None = None,
+        siblings: int = 5,
+    ) -> Explanation | list[Explanation]:
+        """Why a search finds a document, or where it loses it.
+
+        Level by level: the probability of the code of the document's id, the best codes that exist
+        beside it, and the typical words of the documents below each (class-based TF-IDF, see
+        `hf_genret.explain.PrefixWords`); then what the beam and the ranker make of it. Printing
+        the result shows all of it.
+
+        Args:
+            query: A text; None for a model that reads histories alone.
+            id: A document's id, or a list of ids.
+            k: As in `search`, which widens its beam until it has so many hits.
+            history: As in `search`; without a query what `recommend` is given.
+            num_beams: As in `search`.
+            only: As in `search`.
+            siblings: Codes shown beside the one taken, at each level.
+
+        Returns:
+            One explanation, or a list where a list of ids was given.
+
+        Raises:
+            DataError: An empty query, an unknown id, or one that `only` leaves out.
+        """
+        from hf_genret.explain import explain
+
+        found = explain(
+            self,
+            query,
+            [id] if isinstance(id, str) else id,
+            k=k,
+            history=history,
+            num_beams=num_beams,
+            only=only,
+            siblings=siblings,
+        )
+        return found[0] if isinstance(id, str) else found
+
+    def tree(
+        self, prefix: Sequence[int] = (), *, depth: int = 2, children: int = 8, words: int = 6
+    ) -> TreeNode:
+        """Ids as a tree with sizes and typical words; see `hf_genret.explain.docid_tree`."""
+        from hf_genret.explain import docid_tree
+
+        return docid_tree(self, prefix, depth=depth, children=children, words=words)
 
     # ---- the index ------------------------------------------------------------------------
 

@@ -1,4 +1,8 @@
-"""The Space: a search page over the checkpoint that GENRET_CHECKPOINT names, or over a tiny one."""
+"""The Space: the page of one checkpoint, or of a tiny one that is made when the Space starts.
+
+Which checkpoint: the variable GENRET_CHECKPOINT (a repository or a folder), else the first line of
+checkpoint.txt beside this file, else none.
+"""
 
 from __future__ import annotations
 
@@ -17,45 +21,61 @@ if TYPE_CHECKING:
 
     from hf_genret.retriever import GenRetriever
 
-TEXTS = {
-    "os.path.join": "Join one or more path components, inserting a slash where one is needed.",
-    "os.path.split": "Split a path into the folder and the last component.",
-    "pathlib.Path.read_text": "Open a file in text mode, read it, and close the file.",
-    "shutil.copytree": "Copy a whole folder and everything below it.",
-    "json.loads": "Parse a JSON text into Python objects.",
-    "json.dumps": "Write a Python object as a JSON text.",
-    "csv.reader": "Read the rows of a comma separated file as lists of text.",
-    "sorted": "A new sorted list from the items of an iterable.",
-    "random.choice": "Choose a random element from a sequence that is not empty.",
-    "random.shuffle": "Shuffle a list in place.",
-    "datetime.strftime": "Format a date and time as text.",
-    "time.perf_counter": "A clock for measuring short durations.",
-    "re.sub": "Replace every match of a regular expression in a text.",
-    "hashlib.sha256": "The SHA-256 checksum of some bytes.",
-    "urllib.request.urlopen": "Open a web address and read the answer.",
-    "concurrent.futures.ThreadPoolExecutor": "Run calls in a pool of threads.",
-}
+HERE = Path(__file__).resolve().parent
+# The tiny checkpoint is made of the documentation of these modules of the Python that runs.
+MODULES = [
+    *("bisect", "calendar", "collections", "copy", "csv", "datetime", "difflib", "fnmatch"),
+    *("functools", "glob", "hashlib", "heapq", "html", "itertools", "json", "math", "os"),
+    *("pathlib", "pprint", "random", "re", "secrets", "shutil", "statistics", "string"),
+    *("subprocess", "tempfile", "textwrap", "threading", "time", "urllib", "zipfile"),
+]
+EXAMPLES = [
+    "join path components",
+    "copy a whole folder",
+    "choose a random element",
+    "parse a JSON text",
+    "the time as a string",
+]
+
+
+def checkpoint_name() -> str:
+    """The repository or folder that this Space shows; empty for the tiny one."""
+    name = os.environ.get("GENRET_CHECKPOINT", "").strip()
+    file = HERE / "checkpoint.txt"
+    if not name and file.is_file():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        name = lines[0].strip() if lines else ""
+    return name
+
+
+def tiny() -> GenRetriever:
+    """A retriever over a part of the standard library's documentation, made without training."""
+    from hf_genret.data.stdlib import stdlib_data
+    from hf_genret.demo import tiny_retriever
+
+    documents = stdlib_data(test_queries=0, dev_queries=0, modules=MODULES).documents
+    return tiny_retriever(documents, codebook_sizes=[16, 16], dim=256)
 
 
 def load_retriever() -> GenRetriever:
-    """The checkpoint of GENRET_CHECKPOINT (a folder or a repository), or a tiny one."""
-    from hf_genret.data.schema import Documents
-    from hf_genret.demo import tiny_retriever
+    """The checkpoint that is named, or a tiny one."""
     from hf_genret.retriever import GenRetriever
 
-    name = os.environ.get("GENRET_CHECKPOINT", "").strip()
-    if name:
-        return GenRetriever.from_pretrained(name)
-    titles = list(TEXTS)
-    return tiny_retriever(Documents(titles, titles, list(TEXTS.values())))
+    name = checkpoint_name()
+    return GenRetriever.from_pretrained(name) if name else tiny()
 
 
 def build() -> gradio.Blocks:
     """The page."""
     from hf_genret.demo import build_demo
 
-    return build_demo(load_retriever())
+    if checkpoint_name():
+        return build_demo(load_retriever())
+    title = "Generative retrieval, untrained example"
+    return build_demo(load_retriever(), title=title, examples=EXAMPLES)
 
 
 if __name__ == "__main__":
-    build().launch()
+    from hf_genret.demo import serve
+
+    serve(build())

@@ -10,7 +10,9 @@ import typer
 
 from hf_genret import __version__
 from hf_genret.cli.compare import compare
+from hf_genret.cli.demo import demo
 from hf_genret.cli.evaluate import evaluate
+from hf_genret.cli.explain import explain
 from hf_genret.cli.index import index
 from hf_genret.cli.inspect import inspect
 from hf_genret.cli.quickstart import quickstart
@@ -27,7 +29,19 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, search, index, evaluate, compare, inspect, recipes):
+COMMANDS = (
+    quickstart,
+    train,
+    search,
+    explain,
+    index,
+    evaluate,
+    compare,
+    inspect,
+    demo,
+    recipes,
+)
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hf_genret.demo.app import build_demo, search_table
+from hf_genret.demo.app import build_demo, serve
 from hf_genret.demo.tiny import tiny_retriever
 
-__all__ = ["build_demo", "search_table", "tiny_retriever"]
+__all__ = ["build_demo", "serve", "tiny_retriever"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,23 +32,55 @@ def bm25_run(documents: Documents, queries: Queries, *, depth: int) -> Run:
     """
     if queries.texts is None:
         raise ConfigError("BM25 needs queries with texts; these have none.")
-    bm25s, tokenize = _bm25_parts()
-    model = bm25s.BM25(method="lucene", k1=K1, b=B)
-    corpus = tokenize(documents.full_texts(), return_ids=False)
-    if not any(corpus):
-        raise ConfigError("BM25 needs documents with at least one word that is no stopword.")
-    model.index(corpus, show_progress=False)
+    index = BM25(documents.full_texts())
     rows: list[np.ndarray] = []
     scores: list[np.ndarray] = []
     began = time.perf_counter()
-    for words in tokenize(queries.texts, return_ids=False):
-        found, values = _bm25_rows(model, words, min(depth, len(documents)))
+    for found, values in index.rank(queries.texts, min(depth, len(documents))):
         rows.append(found)
         scores.append(values)
     elapsed = time.perf_counter() - began
-    size = sum(int(model.scores[part].nbytes) for part in ("data", "indices", "indptr"))
     latency = 1000 * elapsed / max(len(queries), 1)
-    return Run("bm25", rows, scores, latency_ms=latency, bytes=size)
+    return Run("bm25", rows, scores, latency_ms=latency, bytes=index.bytes)
+
+
+class BM25:
+    """A BM25 index of texts, kept for any number of queries; see `bm25_run` for its settings.
+
+    Args:
+        texts: The corpus.
+
+    Raises:
+        MissingExtraError: When bm25s or PyStemmer is not installed.
+        ConfigError: When no text has a word that is no stopword.
+    """
+
+    def __init__(self, texts: list[str]) -> None:
+        bm25s, self._tokenize = _bm25_parts()
+        self._model = bm25s.BM25(method="lucene", k1=K1, b=B)
+        corpus = self._tokenize(texts, return_ids=False)
+        if not any(corpus):
+            raise ConfigError("BM25 needs documents with at least one word that is no stopword.")
+        self._model.index(corpus, show_progress=False)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the index."""
+        scores = self._model.scores
+        return sum(int(scores[part].nbytes) for part in ("data", "indices", "indptr"))
+
+    def rank(
+        self, texts: list[str], depth: int, allowed: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows and scores of each query's documents, best first, equal scores in row order.
+
+        Args:
+            texts: The queries.
+            depth: Ranks to keep; documents without a common term are not returned.
+            allowed: [N] bool, the only documents that may be returned; all by default.
+        """
+        for words in self._tokenize(texts, return_ids=False):
+            yield _bm25_rows(self._model, words, depth, allowed)
 
 
 def _bm25_parts() -> tuple[Any, Any]:
@@ -68,13 +101,15 @@ def _bm25_parts() -> tuple[Any, Any]:
     return bm25s, tokenize
 
 
-def _bm25_rows(model: Any, words: list[str], depth: int) -> tuple[np.ndarray, np.ndarray]:
+def _bm25_rows(
+    model: Any, words: list[str], depth: int, allowed: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows with a score above 0, best first, equal scores in row order."""
     known = [word for word in words if word in model.vocab_dict]
     if not known:  # the library refuses an empty query
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
     values = model.get_scores(known)  # [N]
-    matching = np.flatnonzero(values > 0)
+    matching = np.flatnonzero(values > 0 if allowed is None else (values > 0) & allowed)
     if len(matching) > depth:
         # Ties at the cut are kept here and cut after the stable sort.
         bound = np.partition(values[matching], len(matching) - depth)[len(matching) - depth]

@@ -21,6 +21,8 @@ COMMANDS = [
     "index",
     "evaluate",
     "compare",
+    "demo",
+    "explain",
     "inspect",
     "recipes",
 ]
