@@ -69,7 +69,8 @@ class DocidIndex(nn.Module):
     def derived(self, name: str, level: int, make: Callable[[], Any]) -> Any:
         """What is computed of the index once and kept beside it, but not saved."""
         if (name, level) not in self._derived:
-            self._derived[name, level] = make()
+            with torch.inference_mode(False):  # it outlives the search that asks for it first
+                self._derived[name, level] = make()
         return self._derived[name, level]
 
     @torch.no_grad()

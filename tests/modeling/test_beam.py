@@ -272,6 +272,16 @@ def test_a_search_never_waits_for_an_accelerator(make_model, head_type):
         bool(there.scores.any())
 
 
+def test_what_a_search_leaves_can_be_trained_with(make_indexed, text):
+    """Leaves and scores are plain tensors, and so is what was derived of the index on the way."""
+    model = make_indexed()
+    beams = beam_search(model, model.encode_query(**text), 3)
+    parts = [beams.codes, beams.scores, beams.leaf, beams.complete]
+    derived = [part for part in model.index._derived.values() if isinstance(part, torch.Tensor)]
+    assert derived and not any(part.is_inference() for part in parts + derived)
+    assert not any(part.requires_grad for part in parts)
+
+
 @pytest.mark.parametrize("head_type", ["plain", "cluster", "codebook"])
 def test_a_search_is_one_graph(make_model, head_type):
     """torch.compile finds nothing in it where it would have to stop, and the ids are the same."""
