@@ -13,6 +13,7 @@ from hf_genret.cli.compare import compare
 from hf_genret.cli.evaluate import evaluate
 from hf_genret.cli.index import index
 from hf_genret.cli.inspect import inspect
+from hf_genret.cli.push import push
 from hf_genret.cli.quickstart import quickstart
 from hf_genret.cli.recipes import recipes
 from hf_genret.cli.search import search
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, search, index, evaluate, compare, inspect, recipes):
+for command in (quickstart, train, search, index, evaluate, compare, inspect, push, recipes):
     app.command()(command)
 
 

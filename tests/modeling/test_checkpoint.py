@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, GenerationConfig
+from transformers.dynamic_module_utils import get_relative_imports
 
 from hf_genret.modeling import GenRetModel
 
@@ -133,6 +134,22 @@ def test_the_code_travels_with_the_weights(saved):
     config = json.loads((folder / "config.json").read_text())
     assert config["auto_map"]["AutoModel"] == "modeling_genret.GenRetModel"
     assert config["auto_map"]["AutoModelForSeq2SeqLM"] == "modeling_genret.GenRetModel"
+
+
+def test_nothing_else_travels(saved):
+    """Of the sources the files of modeling/ alone lie there, each one as it is here."""
+    rooms = Path(__file__).parents[2]
+    files = {f.name for f in (rooms / "modeling").glob("*_genret.py")}
+    assert {f.name for f in saved[1].glob("*.py")} == files
+    for name in files:
+        assert (saved[1] / name).read_bytes() == (rooms / "modeling" / name).read_bytes()
+
+
+def test_the_model_names_every_sibling():
+    """From a local folder older releases of transformers take only what this file imports."""
+    folder = Path(__file__).parents[2] / "modeling"
+    named = set(get_relative_imports(folder / "modeling_genret.py")) | {"modeling_genret"}
+    assert named == {f.stem for f in folder.glob("*_genret.py")}
 
 
 REMOTE = """
