@@ -12,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 LFS = (".safetensors", ".parquet")
-REPO = r"(?:models/|(?=spaces/))((?:spaces/)?[^/]+/[^/]+)"  # a Space is called spaces/OWNER/NAME here
+REPO = (
+    r"(?:models/|(?=spaces/))((?:spaces/)?[^/]+/[^/]+)"  # a Space is called spaces/OWNER/NAME here
+)
 TOKEN = "hf_dummy"
 
 
@@ -151,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def variable(self, body, repo):
         asked = json.loads(body)
-        known = self.hub.variables.setdefault(repo, {})
+        known = self.hub.variables.setdefault(f"spaces/{repo}", {})
         known[asked["key"]] = {"key": asked["key"], "value": asked["value"]}
         self.answer(200, known)
 
