@@ -62,6 +62,8 @@ def target_maps(model: GenRetModel, settings: LoraSettings) -> list[str]:
     Raises:
         ConfigError: When there are none.
     """
+    if settings.part not in PARTS:
+        raise ConfigError(f"lora.part is '{settings.part}'; encoder or model was expected.")
     maps = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     in_backbone = [name for name in maps if name.startswith(BACKBONE)]
     ends = settings.targets

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -119,48 +119,42 @@ def push_folder(
     return str(commit.commit_url)
 
 
+def _listed(folder: Path) -> dict[str, Any]:
+    """The files that a folder's manifest lists; none where it has no manifest of ours."""
+    try:
+        found: dict[str, Any] = (read_manifest(folder) or {"files": {}})["files"]
+    except CheckpointError:
+        return {}
+    return found
+
+
 def _written(folder: Path) -> bool:
     """Whether a folder's card is another than the one that was saved with the checkpoint."""
     card = folder / CARD
-    listed: dict[str, Any] = {}
-    if (folder / MANIFEST_FILE).is_file():
-        try:
-            listed = (read_manifest(folder) or {"files": {}})["files"]
-        except CheckpointError:
-            pass
-    return card.is_file() and sha256(card) != listed.get(CARD, {}).get("sha256")
+    return card.is_file() and sha256(card) != _listed(folder).get(CARD, {}).get("sha256")
 
 
 def _there(api: HfApi, name: str, revision: str | None, folder: Path) -> tuple[list[str], bool]:
     """What an earlier push left in the repository.
 
     Returns:
-        Files of the checkpoint there that the new one has not, and whether its card is another
-        than the one that came with it: somebody wrote it.
+        Files of the checkpoint there that the new one has not, and whether somebody wrote the card
+        there.
     """
     with tempfile.TemporaryDirectory(prefix="genret-there-") as temporary:
-        get = partial(_download, api, name, revision, Path(temporary))
-        card = get(CARD)
-        listed: dict[str, Any] = {}
-        if get(MANIFEST_FILE) is not None:
-            try:
-                listed = (read_manifest(temporary) or {"files": {}})["files"]
-            except CheckpointError:
-                logger.warning("%s: its %s is none of ours.", name, MANIFEST_FILE)
-        written = card is not None and sha256(card) != listed.get(CARD, {}).get("sha256")
-    gone = [path for path in listed if path != CARD and not (folder / path).is_file()]
-    return gone, written
+        there = Path(temporary)
+        for file in (CARD, MANIFEST_FILE):
+            _download(api, name, revision, there, file)
+        gone = [path for path in _listed(there) if path != CARD and not (folder / path).is_file()]
+        return gone, _written(there)
 
 
-def _download(api: HfApi, name: str, revision: str | None, folder: Path, file: str) -> Path | None:
-    """A small file of a repository, None where it has none."""
+def _download(api: HfApi, name: str, revision: str | None, folder: Path, file: str) -> None:
+    """Fetch a small file of a repository where it has it."""
     from huggingface_hub.errors import EntryNotFoundError
 
-    try:
-        path = retried(lambda: api.hf_hub_download(name, file, revision=revision, local_dir=folder))
-    except EntryNotFoundError:
-        return None
-    return Path(path)
+    with suppress(EntryNotFoundError):
+        retried(lambda: api.hf_hub_download(name, file, revision=revision, local_dir=folder))
 
 
 @contextmanager

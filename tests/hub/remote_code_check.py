@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 VERSIONS = ("transformers==5.0.*", "transformers>=5.0,<6")
 TOLERANCE = 1e-4
 QUERIES = ["red fox on the hill", "a blue owl", "green roof"]
@@ -172,7 +173,8 @@ def environment(folder: Path, torch_pin: str, transformers: str, torch_args: lis
 
 def install(python: Path, *packages: str) -> None:
     """pip, without a word unless it fails."""
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
+    command = [str(python), "-m", "pip", "install", "--quiet", "--no-compile", *packages]
+    subprocess.run(command, check=True)
 
 
 def check(transformers: str, folders: list[Path], work: Path, torch_args: list[str]) -> None:
