@@ -31,7 +31,7 @@ def push(
     ] = False,
     json_file: options.Json = None,
 ) -> None:
-    """Upload a checkpoint with its card: one commit, with what changed.
+    """Upload a checkpoint with its card, or a LoRA adapter: one commit, with what changed.
 
     Log in first (`hf auth login`), or set HF_TOKEN.
 
@@ -41,14 +41,20 @@ def push(
 
     - `hf-genret push out me/my-genret --space`
     """
-    from hf_genret.hub import push_space
+    from hf_genret import adapters, checkpoints
+    from hf_genret.hub import push_folder, push_space
+    from hf_genret.manifest import check_manifest
     from hf_genret.retriever import GenRetriever
 
+    how: dict[str, Any] = {"private": private, "commit_message": message, "revision": revision}
     with output(json_file) as result:
-        retriever = GenRetriever.from_pretrained(checkpoint, device="cpu")
-        commit = retriever.push_to_hub(
-            repository, private=private, commit_message=message, revision=revision
-        )
+        folder = checkpoints.locate(checkpoint)
+        if adapters.is_adapter(folder):
+            check_manifest(folder)
+            commit = push_folder(folder, repository, **how)
+        else:
+            retriever = GenRetriever.from_pretrained(folder, device="cpu")
+            commit = retriever.push_to_hub(repository, **how)
         facts: dict[str, Any] = {"repository": repository, "commit": commit}
         result.console.print(f"Checkpoint: {commit}", markup=False)
         if space:

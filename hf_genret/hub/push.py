@@ -67,7 +67,7 @@ def push_folder(
     commit_message: str | None = None,
     token: str | None = None,
     revision: str | None = None,
-    own_card: bool = True,
+    own_card: bool | None = None,
 ) -> str:
     """Upload a checkpoint folder as it is, without what serves training alone.
 
@@ -81,8 +81,8 @@ def push_folder(
         commit_message: Of the commit.
         token: One that may write.
         revision: Branch, made where needed; `main` by default.
-        own_card: Whether README.md is the user's. One that was generated does not replace a card
-            that was written on the Hub.
+        own_card: Whether README.md is the user's; by default, whether it is another than the
+            manifest's. One that was generated does not replace a card that was written on the Hub.
 
     Returns:
         Address of the commit; of the newest one where nothing has changed.
@@ -92,13 +92,13 @@ def push_folder(
     """
     from huggingface_hub import HfApi
 
-    api = HfApi(token=token)
+    api, own = HfApi(token=token), _written(folder) if own_card is None else own_card
     with refusals(repo_id):
         name = retried(lambda: api.create_repo(repo_id, private=private, exist_ok=True).repo_id)
         if revision is not None:
             retried(lambda: api.create_branch(name, branch=revision, exist_ok=True))
         gone, written = _there(api, name, revision, folder)
-        kept = [CARD] if written and not own_card else []
+        kept = [CARD] if written and not own else []
         if kept:
             logger.warning(
                 "%s: its %s was written on the Hub and stays; one in the checkpoint folder would "

@@ -22,6 +22,7 @@ COMMANDS = [
     "evaluate",
     "compare",
     "inspect",
+    "push",
     "recipes",
 ]
 

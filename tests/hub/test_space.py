@@ -20,6 +20,25 @@ print("FACTS", Path("facts.json").read_text().replace("\\n", " "))
 assert main(["push", "out", "no/such/name"]) == 1
 same(GenRetriever.from_pretrained("me/shown"))
 """
+ADAPTER = """
+import torch
+from hf_genret.adapters import Base, merge_lora, save_adapter, take_lora
+from hf_genret.cli.main import main
+from hf_genret.training.lora import LoraSettings, add_lora
+
+retriever.push_to_hub("me/base")
+retriever = GenRetriever.from_pretrained("me/base")
+add_lora(retriever.model, LoraSettings(r=2, part="model"))
+for name, parameter in retriever.model.named_parameters():
+    if "lora_B" in name:
+        torch.nn.init.normal_(parameter)
+lora = take_lora(retriever.model)
+merge_lora(retriever.model)
+save_adapter("adapter", retriever, lora, Base("checkpoint", "me/base"))
+assert main(["push", "adapter", "me/lora"]) == 0
+same(GenRetriever.from_pretrained("me/lora"))
+error(lambda: GenRetriever.from_pretrained("me/lora", base="me/lora-less"))
+"""
 TRAINER = """
 from hf_genret.data import RetrievalData
 from hf_genret.training import GenRetTrainer, GenRetTrainingArguments
@@ -87,3 +106,12 @@ def test_the_trainer_pushes_a_whole_retriever(hub, program):
     assert {"model.safetensors", "vectors.safetensors", "documents.parquet"} < set(files)
     assert "training_args.bin" not in files and b"Model Card for" not in files["README.md"]
     assert json.loads(files["manifest.json"])["data"]["documents"] == 12
+
+
+def test_an_adapter_is_pushed_as_it_is(hub, program):
+    """Without its base's weights; loaded from there, it stands on the base on the Hub."""
+    line = program(ADAPTER)[-1]
+    files = hub.files("me/lora")
+    assert "model.safetensors" not in files and b"base_model: me/base" in files["README.md"]
+    assert len(files["adapter_model.safetensors"]) < len(hub.files("me/base")["model.safetensors"])
+    assert line.startswith("ERROR me/lora-less: neither a folder here nor a repository")
