@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModel
 
 from hf_genret import checkpoints
@@ -143,8 +143,8 @@ def put_lora(model: GenRetModel, lora: Lora) -> None:
         raise ValueError(str(error)) from error
 
 
-def merge_lora(model: GenRetModel) -> None:
-    """Fold LoRA into the weights; a model without it stays as it is."""
+def merge_lora(model: nn.Module) -> None:
+    """Fold LoRA into the weights of a model or of a part of one; without it nothing changes."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted = [
@@ -156,7 +156,7 @@ def merge_lora(model: GenRetModel) -> None:
         module.merge()
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, module.get_base_layer())
-    if adapted:
+    if hasattr(model, "peft_config"):
         del model.peft_config
 
 

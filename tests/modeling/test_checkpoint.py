@@ -157,11 +157,13 @@ import sys
 sys.modules["hf_genret"] = None  # an import of the package would fail
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 folder, out = sys.argv[1:]
 torch.set_num_threads(1)
 text = load_file(out + "/text.safetensors")
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+assert (config.model_type, config.num_documents) == ("genret", 40), config
 for auto in (AutoModel, AutoModelForSeq2SeqLM):
     model = auto.from_pretrained(folder, trust_remote_code=True).eval()
     assert type(model).__module__.startswith("transformers_modules."), type(model)
