@@ -80,9 +80,13 @@ def test_files_of_an_older_checkpoint_go(hub, program, pushed):
 
 
 def test_a_dropped_connection_is_tried_again(hub, program):
-    """In the middle of a file, and of the commit: still one commit, with everything."""
-    hub.dropped += [r"POST /api/repos/create", r"POST /api/models/me/shaky/commit"]
-    program('retriever.push_to_hub("me/shaky")\nsame(GenRetriever.from_pretrained("me/shaky"))\n')
+    """At the start, in a file and in the commit: still one commit, with everything."""
+    hub.dropped += [r"POST /api/repos/create", r"PUT /lfs/", r"POST /api/models/me/shaky/commit"]
+    program(
+        'retriever.compress_vectors("float16")\n'  # a file that the Hub has not yet
+        'retriever.push_to_hub("me/shaky")\n'
+        'same(GenRetriever.from_pretrained("me/shaky"))\n'
+    )
     assert not hub.dropped and len(changes(hub, "me/shaky")) == 1
 
 
