@@ -6,6 +6,7 @@ import glob
 import logging
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -106,8 +107,9 @@ def push_folder(
                 name,
                 CARD,
             )
-        commit = retried(
-            lambda: api.upload_folder(
+        commit = _uploaded(
+            partial(
+                api.upload_folder,
                 repo_id=name,
                 folder_path=folder,
                 commit_message=commit_message or "Upload a generative retriever",
@@ -155,6 +157,13 @@ def _download(api: HfApi, name: str, revision: str | None, folder: Path, file: s
 
     with suppress(EntryNotFoundError):
         retried(lambda: api.hf_hub_download(name, file, revision=revision, local_dir=folder))
+
+
+def _uploaded(upload: Callable[[], Result]) -> Result:
+    """An upload's result, without the client's doubt whether documents belong beside a model."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="It seems that you are about to commit a data")
+        return retried(upload)
 
 
 @contextmanager

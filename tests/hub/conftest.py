@@ -67,7 +67,7 @@ def program(hub, tmp_path_factory):
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             env={**environment, **changes},
         )
         assert done.returncode == 0, done.stdout + done.stderr
