@@ -56,6 +56,8 @@ def program(hub, tmp_path_factory):
         "HF_TOKEN": "hf_dummy",
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_ETAG_TIMEOUT": "100",  # a busy machine is no lost connection
+        "HF_HUB_DOWNLOAD_TIMEOUT": "100",
         "HF_HOME": str(folder / "home"),
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
