@@ -90,7 +90,7 @@ def test_a_dropped_connection_is_tried_again(hub, program):
     assert not hub.dropped and len(changes(hub, "me/shaky")) == 1
 
 
-def test_a_private_repository_needs_a_token(hub, program, pushed):
+def test_a_private_repository_needs_a_token(program):
     """With another's it is a sentence, with the owner's it loads."""
     source = (
         'retriever.push_to_hub("me/hidden", private=True, token="hf_dummy")\n'
