@@ -245,7 +245,7 @@ def write_files(
                 shutil.copyfile(retriever.folder / name, fresh / name)
     if repo_id is not None:
         finish_card(fresh, retriever, repo_id)
-    elif not (fresh / "README.md").is_file():
+    elif len(retriever.documents) and not (fresh / "README.md").is_file():
         write_card(fresh, retriever)
     facts = retriever.facts if facts is None else facts
     rest = {name: value for name, value in facts.items() if name not in ("seed", "data")}
