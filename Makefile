@@ -12,11 +12,11 @@ TORCH_ARGS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format bench clean
+.PHONY: help quickstart test lint format bench remote-code-check clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 quickstart: $(VENV)/.baselines ## Install, train on the standard library's documentation, search it
 	$(BIN)/hf-genret quickstart $(ARGS)
@@ -35,6 +35,9 @@ format: $(VENV)/.dev ## Rewrite the sources in the project's format
 
 bench: $(VENV)/.bench ## Measure speed beside goals and peers; figures go to benchmarks/
 	$(BIN)/python -m pytest tests/benchmarks -q -s -o python_files='bench_*.py' $(ARGS)
+
+remote-code-check: $(VENV)/.dev ## Open checkpoints in fresh environments with transformers alone, oldest and newest
+	$(BIN)/python tests/hub/remote_code_check.py --torch-args "$(TORCH_ARGS)" $(ARGS)
 
 clean: ## Remove the environment, caches and built files
 	rm -rf $(VENV) .lint .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -23,6 +23,7 @@ from hf_genret.manifest import (
     FOR_TRAINING,
     MANIFEST_FILE,
     MEASURED,
+    TRAINING_FILE,
     read_manifest,
     write_manifest,
 )
@@ -220,10 +221,11 @@ def write_files(
 
     Args:
         fresh: The folder.
-        retriever: What is saved; the card and report of the folder it came from go with it.
+        retriever: What is saved; card, report and the record of training of the folder it came
+            from go with it.
         facts: Entries of the manifest; the retriever's own by default.
         report: An evaluation report, for a card with its figures.
-        repo_id: The repository that the card's examples name; then there is always a card.
+        repo_id: The repository that the card's examples name.
         beside: A folder whose content goes with it.
     """
     from hf_genret.hub.card import finish_card, write_card
@@ -238,11 +240,13 @@ def write_files(
     if report is not None:
         write_card(fresh, retriever, report, repo_id=repo_id)
     elif retriever.folder is not None:
-        for name in FIGURES:
+        for name in (*FIGURES, TRAINING_FILE):
             if (retriever.folder / name).is_file():
                 shutil.copyfile(retriever.folder / name, fresh / name)
     if repo_id is not None:
         finish_card(fresh, retriever, repo_id)
+    elif len(retriever.documents) and not (fresh / "README.md").is_file():
+        write_card(fresh, retriever)
     facts = retriever.facts if facts is None else facts
     rest = {name: value for name, value in facts.items() if name not in ("seed", "data")}
     write_manifest(fresh, seed=facts.get("seed"), data=facts.get("data"), extra=rest)
@@ -296,6 +300,8 @@ def _keep_others(old: Path, fresh: Path, *, same: bool) -> None:
         replaced.update(MEASURED)  # it speaks of the old checkpoint
     for entry in old.iterdir():
         stale = entry.name in replaced or ".safetensors" in entry.name
+        if entry.name in FIGURES and not (same or stale):  # of no checkpoint: somebody's own
+            (fresh / entry.name).unlink(missing_ok=True)
         if stale or (fresh / entry.name).exists():
             continue
         if entry.is_dir() and not entry.is_symlink():

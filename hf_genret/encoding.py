@@ -103,7 +103,7 @@ class ItemSource:
         documents: Documents,
         tokenizer: PreTrainedTokenizerBase | None,
     ) -> None:
-        self.size = len(documents)
+        self.size, self.documents = len(documents), documents
         self.tokens: TokenTable | None = None
         self.vectors: Tensor | None = None
         if getattr(model.encoder.item_side, "inputs", None) == "text":

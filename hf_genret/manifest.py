@@ -16,13 +16,24 @@ MANIFEST_FILE = "manifest.json"
 SMALL = 64 * 2**20
 """Files from this size on have their checksum compared only when that is asked for."""
 
-FOR_TRAINING = ("training_args.bin", "optimizer*", "scheduler*", "*.pt", "*.pth", "baselines/*")
-"""What serves training alone: not pushed, and a search does not miss it."""
+FOR_TRAINING = (
+    "training_args.bin",
+    "optimizer*",
+    "scheduler*",
+    "*.pt",
+    "*.pth",
+    "baselines/*",
+    "adapter/*",  # of a checkpoint that was trained with LoRA; it is a folder of its own
+)
+"""What a search does not miss: training's own files, not pushed with the checkpoint."""
 
 FIGURES = ("README.md", "report.json")
 """The card, and the report whose figures it shows."""
 
-MEASURED = (*FIGURES, "training.json", "baselines")
+TRAINING_FILE = "training.json"
+"""The record of the training."""
+
+MEASURED = (*FIGURES, TRAINING_FILE, "baselines", "adapter")
 """What is known of one checkpoint and of no other."""
 
 FOR_PEOPLE = (*FIGURES, ".gitattributes")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hf_genret.errors import CheckpointError, ConfigError, MissingExtraError
+from hf_genret.manifest import TRAINING_FILE
 
-TRAINING_FILE = "training.json"
 KEY = "distributions"
 FORMATS = (".png", ".svg", ".pdf")
 _NAME = 60  # characters of a name shown

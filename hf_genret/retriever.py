@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from hf_genret import checkpoints
+from hf_genret import adapters, checkpoints
 from hf_genret.data.schema import Documents, Queries
 from hf_genret.documents import DocumentStore, as_documents, data_facts
 from hf_genret.encoding import ItemSource, pooled_vectors
@@ -85,8 +85,9 @@ class GenRetriever:
         device: str | None = None,
         dtype: torch.dtype | str | None = None,
         token: str | None = None,
+        base: str | Path | None = None,
     ) -> GenRetriever:
-        """Load a checkpoint.
+        """Load a checkpoint, or a LoRA adapter merged into its base.
 
         Args:
             name_or_path: A folder, or `owner/name` on the Hub.
@@ -94,13 +95,20 @@ class GenRetriever:
             device: For example `cpu` or `cuda:1`; a GPU where there is one by default.
             dtype: Of the weights; as they were saved by default.
             token: For private repositories.
+            base: Of an adapter, where it is no longer where the adapter says.
 
         Raises:
-            CheckpointError: Missing, incomplete, damaged or contradicting itself.
+            CheckpointError: Missing, incomplete, damaged, contradicting itself, or an adapter of
+                another base.
         """
         folder = checkpoints.locate(name_or_path, revision, token)
         check_manifest(folder)
-        model = checkpoints.load_model(folder, dtype, device)
+        if adapters.is_adapter(folder):
+            model = adapters.load_adapter(folder, base, dtype=dtype, device=device)
+        elif base is not None:
+            raise ConfigError(f"{name_or_path} is a whole checkpoint; base= is for adapters.")
+        else:
+            model = checkpoints.load_model(folder, dtype, device)
         tokenizer = checkpoints.load_tokenizer(folder, model)
         retriever = cls(model, tokenizer, checkpoints.load_documents(folder, model))
         retriever.folder = folder.resolve()

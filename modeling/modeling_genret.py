@@ -13,6 +13,7 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from .beam_genret import Beams  # noqa: F401  (see below)
 from .configuration_genret import GenRetConfig
 from .decoder_genret import DECODERS
 from .encoders_genret import EncoderOutput
@@ -25,9 +26,15 @@ from .generation_genret import (
 from .heads_genret import HEADS, Prefix, look_up, prefix_length
 from .index_genret import DocidIndex
 from .indexers_genret import INDEXERS
+from .mask_genret import Allowed  # noqa: F401
+from .pretrained_genret import GenRetPreTrainedModel  # noqa: F401
 from .ranking_genret import Ranker
 from .retrieval_genret import IndexedModel, follow_index
 from .sides_genret import GenRetEncoder
+from .vectors_genret import VECTORS_FILE  # noqa: F401
+
+# From a local folder transformers 5.0 takes only the files that this one imports itself, so every
+# sibling is named here, used or not.
 
 
 @dataclass

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "hf_genret": "hf_genret",
     "modeling": "hf_genret/modeling",
+    "spaces_app": "hf_genret/spaces_app",
     "training": "hf_genret/training",
 }
 CARD = "model_cards/modelcard_template.md"
@@ -89,6 +90,7 @@ def test_wheel_holds_each_kind_of_data(content):
     """The parts that are no modules are really there."""
     patterns = [
         r"hf_genret/py\.typed",
+        r"hf_genret/spaces_app/(app\.py|README\.md|requirements\.txt)",
         r"hf_genret/evaluation/metric_folders/(\w+)/\1\.py",
         r"hf_genret/training/recipes/uri\.yaml",
         r"hf_genret/training/launch/(multi_gpu|zero2)\.yaml",
@@ -127,6 +129,7 @@ def test_installed_package_finds_its_rooms_and_data(wheel, tmp_path):
         "print(hf_genret.modeling.__file__)\n"
         "assert (files('hf_genret.model_cards') / 'modelcard_template.md').is_file()\n"
         "assert (files('hf_genret.training') / 'launch' / 'multi_gpu.yaml').is_file()\n"
+        "assert (files('hf_genret.spaces_app') / 'README.md').is_file()\n"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from hf_genret import adapters
+from hf_genret.adapters import Base, merge_lora, save_adapter, take_lora
 from hf_genret.data import RetrievalData, load_data, stdlib_data
 from hf_genret.data.interactions import is_interactions
 from hf_genret.dataset_search import search_dataset
@@ -25,7 +27,6 @@ from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
 from hf_genret.training.given import PLACES
-from hf_genret.training.lora import merge_lora
 from hf_genret.training.new_documents import FILE as NEW_FILE
 from hf_genret.training.new_documents import (
     code_new,
@@ -111,6 +112,7 @@ def train_on(
     )
     trainer.train(resume_from_checkpoint=True)
     model = start.model
+    lora = take_lora(model)
     merge_lora(model)
     codes, vectors = trainer.run.codes, pooled_vectors(model, start.data.items)
     model.set_index(codes, vectors=vectors)
@@ -144,7 +146,16 @@ def train_on(
         if not known.all():
             new = [data.documents.ids[row] for row in np.flatnonzero(~known)]
             atomic_write_text(work / _BESIDE / NEW_FILE, json.dumps(new) + "\n")
-        _publish(start, data, output, work, report, exclude_history=start.data.exclude_history)
+        facts = {
+            "seed": report["seed"],
+            "data": report["data"],
+            "command": report["command"],
+            "exclude_history": start.data.exclude_history,
+        }
+        if lora is not None:
+            found = GenRetriever(model, start.tokenizer, data.documents)
+            save_adapter(work / _BESIDE / adapters.FOLDER, found, lora, _base(recipe), facts)
+        _publish(start, data, output, work, report, facts)
     wait()
     return report
 
@@ -264,6 +275,14 @@ def _last_stage_on_ids(recipe: Recipe) -> Stage | None:
     return stages[-1] if stages else None
 
 
+def _base(recipe: Recipe) -> Base:
+    """What low-rank matrices of this recipe stand on."""
+    name = recipe.start_from or recipe.encoder
+    if Path(name).expanduser().is_dir():
+        name = str(Path(name).expanduser().resolve())
+    return Base("checkpoint" if recipe.start_from else "encoder", name)
+
+
 def _choose_beam_weight(start: Start, recipe: Recipe) -> None:
     """Dev chooses how much the beam's log-probability counts beside the ranker's score."""
     if start.dev is None or start.model.index.num_nodes[-1] == 1:
@@ -313,17 +332,10 @@ def _publish(
     output: Path,
     work: Path,
     report: dict[str, Any],
-    *,
-    exclude_history: bool,
+    facts: dict[str, Any],
 ) -> None:
     """Save the checkpoint with its controls, then drop the run's folder."""
     retriever = GenRetriever(start.model, start.tokenizer, data.documents)
-    facts = {
-        "seed": report["seed"],
-        "data": report["data"],
-        "command": report["command"],
-        "exclude_history": exclude_history,
-    }
     parts = ("recipe", "stages", "training", "warnings", "seconds", "distributions")
     training = {key: report[key] for key in parts}
     extras = work / _BESIDE

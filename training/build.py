@@ -66,12 +66,17 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
     known = ids_from_data(recipe.ids, data.documents)
     if known is not None:
         recipe.model["codebook_sizes"] = known[1]
+    whole = bool(recipe.lora.r) and recipe.lora.part == "model"
+    if whole and not recipe.model.get("codebook_sizes"):
+        recipe.model["codebook_sizes"] = _sizes_of(recipe.start_from)
     train, dev = training_queries(recipe, data, seed)
     model, tokenizer = builders[recipe.task](recipe, data, train, seed)
     if recipe.task == "text" and model.encoder.history is not None:
         nn.init.zeros_(model.encoder.history.norm.weight)  # at first as if nothing had been read
     if recipe.start_from:
-        take_over(model, tokenizer, data.documents, recipe.start_from)
+        take_over(model, tokenizer, data.documents, recipe.start_from, whole=whole)
+    if recipe.lora.r:
+        add_lora(model, recipe.lora)
     items = ItemSource(model, data.documents, tokenizer)
     if dev is not None:
         rng = np.random.default_rng(seed)
@@ -189,6 +194,8 @@ def take_over(
     tokenizer: PreTrainedTokenizerBase | None,
     documents: Documents,
     checkpoint: str,
+    *,
+    whole: bool = False,
 ) -> None:
     """Put the encoder and ranker of a checkpoint into a fresh model.
 
@@ -197,13 +204,14 @@ def take_over(
         tokenizer: What the model reads text with.
         documents: What it knows by number, where it reads no text.
         checkpoint: Folder or Hub name.
+        whole: Take its decoder, heads and indexer too.
 
     Raises:
-        CheckpointError: When there is no checkpoint, or its encoder is another one.
+        CheckpointError: When there is no checkpoint, or its encoder (or decoder) is another one.
     """
     folder = locate(checkpoint)
     other = load_model(folder, None, "cpu")
-    parts = ("encoder.", "ranker.")
+    parts = ("encoder.", "ranker.", *(("decoder.", "heads.", "indexer.") if whole else ()))
     known = {name: value for name, value in other.state_dict().items() if name.startswith(parts)}
     own = {name: value for name, value in model.state_dict().items() if name.startswith(parts)}
     unlike = {name for name in known.keys() & own.keys() if known[name].shape != own[name].shape}
@@ -217,9 +225,22 @@ def take_over(
         wrong = ["the items"]
     if wrong:
         raise CheckpointError(
-            f"{checkpoint}: another encoder than the recipe's; they differ in {wrong[0]}."
+            f"{checkpoint}: another {'model' if whole else 'encoder'} than the recipe's; "
+            f"they differ in {wrong[0]}."
         )
     model.load_state_dict(known, strict=False)
+
+
+def _sizes_of(checkpoint: str) -> list[int]:
+    """The codebook sizes of a checkpoint that is adapted as a whole.
+
+    Raises:
+        ConfigError: When none is named.
+    """
+    if not checkpoint:
+        raise ConfigError("lora.part=model adapts a trained model: name it, start_from=CHECKPOINT.")
+    sizes: list[int] = GenRetConfig.from_pretrained(str(locate(checkpoint))).codebook_sizes
+    return sizes
 
 
 def _config(recipe: Recipe, documents: int, **encoders: Any) -> GenRetConfig:
@@ -252,9 +273,7 @@ def _build_text(
     )
     model = GenRetModel(config)
     model.encoder.query.backbone = backbone.model
-    if recipe.lora.r:
-        add_lora(model, recipe.lora)
-    elif recipe.text.freeze:
+    if recipe.text.freeze and not recipe.lora.r:
         rest = [] if model.encoder.history is None else ["history"]
         for stage in recipe.stages:
             parts = [rest if part == "encoder" else [part] for part in stage.train]

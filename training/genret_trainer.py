@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, Trainer, set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
 
@@ -30,6 +30,7 @@ from hf_genret.training.dev import dev_metrics
 from hf_genret.training.objectives import OBJECTIVES, Clock, Context, Objective
 from hf_genret.training.optimizer import parameter_groups
 from hf_genret.training.processes import main_says
+from hf_genret.training.publishing import PublishingTrainer
 from hf_genret.training.sparse_tables import SparseTables, for_rows
 from hf_genret.training.stage_actions import perform
 from hf_genret.training.watch import watched_tokens
@@ -38,7 +39,7 @@ from hf_genret.training.workshop import Workshop
 logger = logging.getLogger(__name__)
 
 
-class GenRetTrainer(Trainer):
+class GenRetTrainer(PublishingTrainer):
     """Trains a `GenRetModel` through the stages of a curriculum.
 
     Each stage is one run of transformers' Trainer with its own learning rate, batch size, frozen
@@ -477,7 +478,7 @@ def freeze(model: nn.Module, train: list[str]) -> None:
     lora = any("lora_" in name for name, _ in model.named_parameters())
     for name, parameter in model.named_parameters():
         learns = name.startswith(prefixes)
-        if lora and name.startswith("encoder.query."):
+        if ".base_layer." in name or (lora and name.startswith("encoder.query.")):
             learns = learns and "lora_" in name  # the weights below stay as they are
         parameter.requires_grad_(learns)
 

@@ -1,56 +1,102 @@
-"""LoRA on a pretrained text encoder: put on before training, merged into it before publishing."""
+"""LoRA by recipe: put on before training; merged, and kept as an adapter, when it is published."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from torch import nn
+
+from hf_genret.adapters import BACKBONE
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import GenRetModel
+
+DECODER = "decoder."
+PARTS = ("encoder", "model")
 
 
 @dataclass
 class LoraSettings:
-    """Low-rank updates of the text encoder (arXiv 2106.09685).
+    """Low-rank updates of linear maps (arXiv 2106.09685).
 
     Attributes:
         r: Rank; 0 leaves LoRA off.
         alpha: Scale of the update, relative to `r`.
         dropout: Dropout before the update.
-        targets: Names of the linear maps that are adapted; PEFT's own choice for the
-            architecture by default.
+        part: `encoder`, the pretrained text encoder; or `model`, the decoder of the checkpoint
+            that `start_from` names too.
+        targets: Ends of the names of the encoder's linear maps that are adapted; PEFT's own
+            choice for the architecture by default. Of a decoder all are.
     """
 
     r: int = 0
     alpha: int = 16
     dropout: float = 0.05
+    part: str = "encoder"
     targets: list[str] | None = None
 
 
 def add_lora(model: GenRetModel, settings: LoraSettings) -> None:
-    """Put LoRA on the model's text encoder; from then on only its matrices learn there.
+    """Put LoRA on the model's linear maps.
 
     Raises:
-        ConfigError: When PEFT does not know which maps of this architecture to adapt.
+        ConfigError: When there are none, or PEFT does not know which of them to adapt.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=settings.targets,
+        target_modules=target_maps(model, settings),
     )
-    encoder = model.encoder.query
     try:
-        encoder.backbone = get_peft_model(encoder.backbone, config)
+        inject_adapter_in_model(config, model)
     except ValueError as error:
+        raise ConfigError(f"LoRA cannot be put on this model ({error}).") from error
+
+
+def target_maps(model: GenRetModel, settings: LoraSettings) -> list[str]:
+    """Full names of the linear maps that the settings adapt, in the model's order.
+
+    Raises:
+        ConfigError: When there are none.
+    """
+    if settings.part not in PARTS:
+        raise ConfigError(f"lora.part is '{settings.part}'; encoder or model was expected.")
+    maps = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    in_backbone = [name for name in maps if name.startswith(BACKBONE)]
+    ends = settings.targets
+    if in_backbone and ends is None:
+        ends = _usual(model.encoder.query.backbone)
+    found = [name for name in in_backbone if any(name.endswith(f".{end}") for end in ends or [])]
+    if in_backbone and not found:
         raise ConfigError(
-            f"LoRA cannot be put on this encoder ({error}); set lora.targets."
-        ) from error
+            f"LoRA cannot be put on this encoder (no linear map is called {ends}); "
+            "set lora.targets."
+        )
+    if settings.part == "model":
+        found += [name for name in maps if name.startswith(DECODER)]
+    if not found:
+        raise ConfigError(
+            "lora.r needs a pretrained text encoder (encoder=NAME), this model has none; "
+            "or a whole checkpoint to adapt (lora.part=model and start_from=CHECKPOINT)."
+        )
+    return found
 
 
-def merge_lora(model: GenRetModel) -> None:
-    """Fold LoRA into the weights; a model without it stays as it is."""
-    backbone = getattr(model.encoder.query, "backbone", None)
-    if backbone is not None and hasattr(backbone, "merge_and_unload"):
-        model.encoder.query.backbone = backbone.merge_and_unload()
+def _usual(backbone: Any) -> list[str]:
+    """What PEFT adapts in an architecture.
+
+    Raises:
+        ConfigError: When it does not know.
+    """
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL
+
+    kind = backbone.config.model_type
+    if kind not in USUAL:
+        raise ConfigError(
+            f"LoRA cannot be put on this encoder (PEFT knows no maps of '{kind}'); "
+            "set lora.targets."
+        )
+    return list(USUAL[kind])

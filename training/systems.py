@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from hf_genret.adapters import merge_lora
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.dataset_search import search_dataset
 from hf_genret.encoding import ItemSource, pooled_vectors
@@ -217,7 +218,6 @@ def save_untrained(model: GenRetModel, folder: Path) -> None:
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
     encoder = copy.deepcopy(model.encoder.query)
-    if hasattr(getattr(encoder, "backbone", None), "merge_and_unload"):
-        encoder.backbone = encoder.backbone.merge_and_unload()  # LoRA, which starts at nothing
+    merge_lora(encoder)  # which starts at nothing
     state = {name: value.clone() for name, value in encoder.state_dict().items()}
     save_file(state, place / UNTRAINED_FILE)

@@ -15,6 +15,7 @@ from hf_genret.cli.evaluate import evaluate
 from hf_genret.cli.explain import explain
 from hf_genret.cli.index import index
 from hf_genret.cli.inspect import inspect
+from hf_genret.cli.push import push
 from hf_genret.cli.quickstart import quickstart
 from hf_genret.cli.recipes import recipes
 from hf_genret.cli.search import search
@@ -39,6 +40,7 @@ COMMANDS = (
     compare,
     inspect,
     demo,
+    push,
     recipes,
 )
 for command in COMMANDS:

@@ -24,6 +24,7 @@ COMMANDS = [
     "demo",
     "explain",
     "inspect",
+    "push",
     "recipes",
 ]
 

@@ -56,6 +56,8 @@ def program(hub, tmp_path_factory):
         "HF_TOKEN": "hf_dummy",
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_ETAG_TIMEOUT": "100",  # a busy machine is no lost connection
+        "HF_HUB_DOWNLOAD_TIMEOUT": "100",
         "HF_HOME": str(folder / "home"),
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
@@ -67,7 +69,7 @@ def program(hub, tmp_path_factory):
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             env={**environment, **changes},
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -6,11 +6,16 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 LFS = (".safetensors", ".parquet")
+REPO = (
+    r"(?:models/|(?=spaces/))((?:spaces/)?[^/]+/[^/]+)"  # a Space is called spaces/OWNER/NAME here
+)
+TOKEN = "hf_dummy"
 
 
 class FakeHub:
@@ -22,6 +27,10 @@ class FakeHub:
         self.objects = {}  # oid -> content
         self.uploads = []  # (id, branch, header of the commit)
         self.refused = set()  # ids whose commits are refused
+        self.dropped = []  # patterns of paths: the next request of each is cut off unanswered
+        self.stored = []  # oids of LFS files in the order they came
+        self.changed = []  # names that each commit added or removed, in the order of `uploads`
+        self.variables = {}  # id of a Space -> {key: value}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.hub = self
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -57,16 +66,17 @@ class Handler(BaseHTTPRequestHandler):
     routes = (
         ("POST", r"/api/repos/create", "create"),
         ("POST", r"/api/validate-yaml", "validate"),
-        ("POST", r"/api/models/([^/]+/[^/]+)/branch/(.+)", "branch"),
-        ("POST", r"/api/models/([^/]+/[^/]+)/preupload/(.+)", "preupload"),
-        ("POST", r"/api/models/([^/]+/[^/]+)/commit/(.+)", "commit"),
-        ("POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", "batch"),
+        ("POST", r"/api/spaces/([^/]+/[^/]+)/variables", "variable"),
+        ("POST", rf"/api/{REPO}/branch/(.+)", "branch"),
+        ("POST", rf"/api/{REPO}/preupload/(.+)", "preupload"),
+        ("POST", rf"/api/{REPO}/commit/(.+)", "commit"),
+        ("POST", r"/((?:spaces/)?[^/]+/[^/]+)\.git/info/lfs/objects/batch", "batch"),
         ("PUT", r"/lfs/(\w+)", "store"),
         ("POST", r"/lfs/verify", "validate"),
-        ("GET", r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", "info"),
-        ("GET", r"/api/models/([^/]+/[^/]+)/tree/([^/]+)(?:/(.+))?", "tree"),
-        ("HEAD", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", "resolve"),
-        ("GET", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", "resolve"),
+        ("GET", rf"/api/{REPO}(?:/revision/(.+))?", "info"),
+        ("GET", rf"/api/{REPO}/tree/([^/]+)(?:/(.+))?", "tree"),
+        ("HEAD", r"/((?:spaces/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", "resolve"),
+        ("GET", r"/((?:spaces/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", "resolve"),
     )
 
     @property
@@ -76,6 +86,11 @@ class Handler(BaseHTTPRequestHandler):
     def handle_request(self):
         path = urlsplit(self.path).path
         body = self.read_body()
+        for pattern in self.hub.dropped:
+            if re.search(pattern, f"{self.command} {path}"):
+                self.hub.dropped.remove(pattern)
+                self.close_connection = True
+                return self.connection.shutdown(socket.SHUT_RDWR)
         for method, pattern, name in sorted(self.routes, key=lambda route: -len(route[1])):
             found = re.fullmatch(pattern, path)
             if found and method == self.command:
@@ -117,10 +132,13 @@ class Handler(BaseHTTPRequestHandler):
     def create(self, body):
         asked = json.loads(body)
         repo = f"{asked.get('organization') or 'me'}/{asked['name']}"
+        if asked.get("type") == "space":
+            repo = f"spaces/{repo}"
         known = repo in self.hub.repos
         if not known:
             private = asked.get("private") or asked.get("visibility") == "private"
-            self.hub.repos[repo] = {"private": bool(private), "refs": {}}
+            about = {"private": bool(private), "sdk": asked.get("sdk"), "refs": {}}
+            self.hub.repos[repo] = about
             self.hub.add_commit(repo, "main", {})
         self.answer(409 if known else 200, {"url": f"{self.hub.url}/{repo}"})
 
@@ -133,12 +151,20 @@ class Handler(BaseHTTPRequestHandler):
         refs.setdefault(name, refs["main"])
         self.answer(409 if known else 200, {})
 
+    def variable(self, body, repo):
+        asked = json.loads(body)
+        known = self.hub.variables.setdefault(f"spaces/{repo}", {})
+        known[asked["key"]] = {"key": asked["key"], "value": asked["value"]}
+        self.answer(200, known)
+
     def preupload(self, body, repo, revision):
+        there = self.hub.files(repo, revision) or {}
         files = [
             {
                 "path": file["path"],
                 "uploadMode": "lfs" if file["path"].endswith(LFS) else "regular",
                 "shouldIgnore": False,
+                **({"oid": oid(file["path"], there)} if file["path"] in there else {}),
             }
             for file in json.loads(body)["files"]
         ]
@@ -156,15 +182,18 @@ class Handler(BaseHTTPRequestHandler):
         good = hashlib.sha256(body).hexdigest() == oid
         if good:
             self.hub.objects[oid] = body
+            self.hub.stored.append(oid)
         self.answer(200 if good else 400)
 
     def commit(self, body, repo, revision):
         if repo in self.hub.refused:
             return self.answer(403, {"error": "not allowed"})
         files = dict(self.hub.files(repo, revision))
+        names = set()
         for line in body.decode().splitlines():
             entry = json.loads(line)
             key, value = entry["key"], entry["value"]
+            names.update([value["path"]] if "path" in value else [])
             if key == "header":
                 self.hub.uploads.append((repo, revision, value))
             elif key == "file":
@@ -173,6 +202,7 @@ class Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = self.hub.objects[value["oid"]]
             elif key == "deletedFile":
                 files.pop(value["path"], None)
+        self.hub.changed.append(names)
         sha = self.hub.add_commit(repo, revision, files)
         url = f"{self.hub.url}/{repo}/commit/{sha}"
         return self.answer(200, {"commitOid": sha, "commitUrl": url, "success": True})
@@ -183,6 +213,9 @@ class Handler(BaseHTTPRequestHandler):
         """Commit and files, or None after an answer that says what is missing."""
         if repo not in self.hub.repos:
             return self.missing("RepoNotFound")
+        shown = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        if self.hub.repos[repo]["private"] and not shown:
+            return self.answer(401, {"error": "private"}, {"X-Error-Code": "RepoNotFound"})
         refs = self.hub.repos[repo]["refs"]
         sha = refs.get(revision or "main", revision)
         if sha not in self.hub.commits:
@@ -234,3 +267,11 @@ class Handler(BaseHTTPRequestHandler):
         if path.endswith(LFS):
             headers |= {"X-Linked-Etag": f'"{tag}"', "X-Linked-Size": str(len(content))}
         return self.answer(200, content, headers)
+
+
+def oid(path, files):
+    """What the Hub knows a file by: SHA-256 of one in LFS, else git's own."""
+    content = files[path]
+    if path.endswith(LFS):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, GenerationConfig
+from transformers.dynamic_module_utils import get_relative_imports
 
 from hf_genret.modeling import GenRetModel
 
@@ -135,16 +136,34 @@ def test_the_code_travels_with_the_weights(saved):
     assert config["auto_map"]["AutoModelForSeq2SeqLM"] == "modeling_genret.GenRetModel"
 
 
+def test_nothing_else_travels(saved):
+    """Of the sources the files of modeling/ alone lie there, each one as it is here."""
+    rooms = Path(__file__).parents[2]
+    files = {f.name for f in (rooms / "modeling").glob("*_genret.py")}
+    assert {f.name for f in saved[1].glob("*.py")} == files
+    for name in files:
+        assert (saved[1] / name).read_bytes() == (rooms / "modeling" / name).read_bytes()
+
+
+def test_the_model_names_every_sibling():
+    """From a local folder older releases of transformers take only what this file imports."""
+    folder = Path(__file__).parents[2] / "modeling"
+    named = set(get_relative_imports(folder / "modeling_genret.py")) | {"modeling_genret"}
+    assert named == {f.stem for f in folder.glob("*_genret.py")}
+
+
 REMOTE = """
 import sys
 sys.modules["hf_genret"] = None  # an import of the package would fail
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 folder, out = sys.argv[1:]
 torch.set_num_threads(1)
 text = load_file(out + "/text.safetensors")
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+assert (config.model_type, config.num_documents) == ("genret", 40), config
 for auto in (AutoModel, AutoModelForSeq2SeqLM):
     model = auto.from_pretrained(folder, trust_remote_code=True).eval()
     assert type(model).__module__.startswith("transformers_modules."), type(model)

@@ -219,8 +219,9 @@ def test_other_files_stay_and_stale_ones_go(retriever, folder):
     retriever.save_pretrained(folder)
     assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "checkpoint-5" / "state.json").is_file()
-    for name in ("model-00001-of-00002.safetensors", "baselines", "README.md"):
+    for name in ("model-00001-of-00002.safetensors", "baselines"):
         assert not (folder / name).exists()
+    assert "Not measured yet" in (folder / "README.md").read_text()
     assert GenRetriever.from_pretrained(folder).search("x")[0].id == "x"
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from hf_genret.adapters import merge_lora
 from hf_genret.data import Documents, Queries, RetrievalData
 from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import ConfigError, DataError
 from hf_genret.training.build import build, codebook_sizes, search_beams, training_queries
-from hf_genret.training.lora import merge_lora
 from hf_genret.training.recipes import TextSettings, load_recipe
 from hf_genret.training.text_encoder import load_backbone
 

@@ -11,8 +11,7 @@ from typing import Any
 from hf_genret.data import RetrievalData
 from hf_genret.errors import CheckpointError, GenRetError
 from hf_genret.evaluation import scrub_command
-from hf_genret.manifest import check_manifest, read_manifest
-from hf_genret.plotting import TRAINING_FILE
+from hf_genret.manifest import TRAINING_FILE, check_manifest, read_manifest
 from hf_genret.training import api
 from hf_genret.training.compare.names import System
 from hf_genret.training.compare.plan import START, Plan
