@@ -13,6 +13,7 @@ import numpy as np
 
 from hf_genret.data import RetrievalData, load_data, stdlib_data
 from hf_genret.data.interactions import is_interactions
+from hf_genret.data.loading import is_built_in
 from hf_genret.dataset_search import search_dataset
 from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import ConfigError
@@ -133,7 +134,9 @@ def train_on(
         trainer.run.earlier + time.perf_counter() - began,
         {},
         extra={
+            "method": recipe.name,
             "recipe": recipe.settings,
+            "schedule": [stage.facts() for stage in recipe.stages],
             "stages": trainer.run.log,
             "training": _facts(seen, start),
             "warnings": [found for stage in trainer.run.log for found in stage["warnings"]],
@@ -193,7 +196,8 @@ def evaluate_checkpoint(
         # The other convention beside it: nothing is left out, as in TIGER's tables.
         other = Bench(retriever, folder, loaded, split, exclude_history=False, seed=seed)
         extra["history_not_excluded"] = other.evaluate_all([n for n in found if n != "random"])
-    line = command or f"hf-genret evaluate CHECKPOINT DATA --split {split}"
+    name = str(data) if isinstance(data, str) and is_built_in(data) else "DATA"
+    line = command or f"hf-genret evaluate CHECKPOINT {name} --split {split}"
     line += f" --vectors {vectors}" if vectors is not None and command is None else ""
     return make_report(loaded, split, line, seed, time.perf_counter() - began, found, extra=extra)
 
@@ -324,8 +328,8 @@ def _publish(
         "command": report["command"],
         "exclude_history": exclude_history,
     }
-    parts = ("recipe", "stages", "training", "warnings", "seconds", "distributions")
-    training = {key: report[key] for key in parts}
+    parts = ("method", "recipe", "schedule", "stages", "training", "warnings", "seconds")
+    training = {key: report[key] for key in (*parts, "distributions")}
     extras = work / _BESIDE
     atomic_write_text(extras / "training.json", json.dumps(training, indent=1) + "\n")
     retriever.save_pretrained(output, extra_manifest=facts, beside=extras)
@@ -335,7 +339,7 @@ def _publish(
 def _command(verb: str, data: str | Path, recipe: str, settings: Sequence[str], seed: int) -> str:
     """The command as a report states it, DATA and ENCODER in place of paths."""
     line = ["hf-genret", verb, str(data), "--recipe", recipe, "--seed", str(seed)]
-    replacements = {str(data): "DATA"}
+    replacements = {} if is_built_in(data) else {str(data): "DATA"}
     for setting in settings:
         line += ["--set", setting]
         key, _, value = setting.partition("=")
