@@ -110,6 +110,10 @@ class DocumentStore:
         """The id of one row."""
         return str(self._ids[self._checked(row)].as_py())
 
+    def ids_of(self, rows: np.ndarray) -> pa.Array:
+        """The ids of some rows [n], as an Arrow array of the same order."""
+        return self._ids.take(pa.array(rows, pa.int64()))
+
     def row_of(self, identifier: str) -> int:
         """The row of an id.
 

@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from hf_genret import __version__
+from hf_genret.cli.card import card
 from hf_genret.cli.compare import compare
 from hf_genret.cli.evaluate import evaluate
+from hf_genret.cli.export import export
 from hf_genret.cli.index import index
 from hf_genret.cli.inspect import inspect
 from hf_genret.cli.quickstart import quickstart
@@ -27,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, search, index, evaluate, compare, inspect, recipes):
+for command in (quickstart, train, search, index, evaluate, compare, inspect, card, export, recipes):
     app.command()(command)
 
 
