@@ -150,9 +150,7 @@ def _check_word(identifier: str, kind: str) -> None:
         raise DataError(f"a TREC run has no way to write the {kind} id '{identifier}' with spaces.")
 
 
-def export_run(
-    retriever: GenRetriever, queries: Queries, path: str | Path, *, k: int = 100
-) -> int:
+def export_run(retriever: GenRetriever, queries: Queries, path: str | Path, *, k: int = 100) -> int:
     """Search queries and write a TREC run file.
 
     Args:

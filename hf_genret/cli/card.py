@@ -81,7 +81,10 @@ def _fields(languages: list[str], license_name: str | None) -> dict[str, Any]:
     for code in languages:
         if not _LANGUAGE.fullmatch(code):
             raise ConfigError(f"--language wants a code such as en or pt-BR; found '{code}'.")
-    fields = {"language": languages[0] if len(languages) == 1 else languages, "license": license_name}
+    fields = {
+        "language": languages[0] if len(languages) == 1 else languages,
+        "license": license_name,
+    }
     return {name: value for name, value in fields.items() if value}
 
 

@@ -29,7 +29,18 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, search, index, evaluate, compare, inspect, card, export, recipes):
+for command in (
+    quickstart,
+    train,
+    search,
+    index,
+    evaluate,
+    compare,
+    inspect,
+    card,
+    export,
+    recipes,
+):
     app.command()(command)
 
 

@@ -17,7 +17,6 @@ from hf_genret.data.holdout import MIN_QUERY_WORDS, MIN_REST_WORDS, hold_out_sen
 from hf_genret.data.schema import Documents, RetrievalData
 from hf_genret.errors import ConfigError, DataError
 
-
 #: Data of this name is gathered here; `stdlib:asyncio,email` is that of some modules alone.
 NAME = "stdlib"
 #: Test and dev queries held out of a part of the library.

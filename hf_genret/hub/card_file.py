@@ -1,4 +1,4 @@
-"""The card as a file: what may be replaced, what of an older one is kept, whose figures it shows."""
+"""The card as a file: what may be replaced, what of an older one stays, whose figures it shows."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def training_facts(retriever: GenRetriever) -> dict[str, Any]:
         "command": manifest.get("command"),
         "seed": manifest.get("seed"),
         "seconds": record.get("seconds"),
-        "data": manifest.get("data") or {},
+        "data": {"name": None, "fingerprint": None, "notes": [], **(manifest.get("data") or {})},
         "queries": (record.get("training") or {}).get("queries"),
         "schedule": schedule(record.get("schedule") or (), record.get("stages") or ()),
         "parameters": sum(weight.numel() for weight in retriever.model.parameters()),
