@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def train(
     resume: bool = False,
     seed: int = 0,
     encodings: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a recipe on a data set and save the checkpoint.
 
@@ -61,14 +63,15 @@ def train(
         resume: Go on with an interrupted run.
         seed: Of everything random.
         encodings: Folder that keeps what a frozen encoder says of the texts, for other runs.
+        reading: Arguments of `load_data`, for example `{"streaming": True}`.
 
     Returns:
         The report on dev (on no split when there is none), with the log of the stages.
     """
     plan = load_recipe(recipe, settings, task_of(data))
-    command = _command("train", data, recipe, settings, seed)
+    command = _command("train", data, recipe, settings, seed) + reading_words(reading)
     return train_on(
-        load_data(data),
+        load_data(data, **(reading or {})),
         plan,
         Path(output),
         resume=resume,
@@ -161,6 +164,7 @@ def evaluate_checkpoint(
     vectors: str | None = None,
     command: str | None = None,
     seed: int = 0,
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure a checkpoint and its baselines on a split.
 
@@ -173,6 +177,7 @@ def evaluate_checkpoint(
             as they are by default.
         command: Stands in the report; made from the other arguments by default.
         seed: Of intervals and the random ranking.
+        reading: Arguments of `load_data`, for data that is not loaded yet.
 
     Returns:
         The report.
@@ -181,7 +186,7 @@ def evaluate_checkpoint(
     retriever = GenRetriever.from_pretrained(str(checkpoint))
     if vectors is not None:
         retriever.compress_vectors(vectors)
-    loaded = data if isinstance(data, RetrievalData) else load_data(data)
+    loaded = data if isinstance(data, RetrievalData) else load_data(data, **(reading or {}))
     loaded = aligned(loaded, retriever.documents.ids)
     folder = Path(checkpoint) if Path(checkpoint).is_dir() else None
     exclude = bool(retriever.facts.get("exclude_history", False))
@@ -198,7 +203,9 @@ def evaluate_checkpoint(
         extra["history_not_excluded"] = other.evaluate_all([n for n in found if n != "random"])
     name = str(data) if isinstance(data, str) and is_built_in(data) else "DATA"
     line = command or f"hf-genret evaluate CHECKPOINT {name} --split {split}"
-    line += f" --vectors {vectors}" if vectors is not None and command is None else ""
+    if command is None:
+        line += f" --vectors {vectors}" if vectors is not None else ""
+        line += reading_words(reading)
     return make_report(loaded, split, line, seed, time.perf_counter() - began, found, extra=extra)
 
 
@@ -334,6 +341,15 @@ def _publish(
     atomic_write_text(extras / "training.json", json.dumps(training, indent=1) + "\n")
     retriever.save_pretrained(output, extra_manifest=facts, beside=extras)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def reading_words(reading: Mapping[str, Any] | None) -> str:
+    """What a command says of how its data is read, with a space before it; empty by default."""
+    chosen = reading or {}
+    columns = ",".join(f"{k}={v}" for k, v in (chosen.get("corpus_field_map") or {}).items())
+    words = ["--columns", columns] if columns else []
+    words += ["--streaming"] if chosen.get("streaming") else []
+    return "".join(f" {word}" for word in map(shlex.quote, words))
 
 
 def _command(verb: str, data: str | Path, recipe: str, settings: Sequence[str], seed: int) -> str:

@@ -79,7 +79,7 @@ def is_built_in(source: str | Path) -> bool:
 
 def _read(source: str | Path, options: Options, *, with_splits: bool) -> tuple[Documents, Parts]:
     if _is_on_hub(source):
-        found = saved_datasets.open_hub(str(source))
+        found = saved_datasets.open_hub(str(source), streaming=options.streaming)
         documents = saved_datasets.part_documents(found, str(source), options)
         return documents, saved_datasets.part_splits(
             found if with_splits else {}, str(source), documents
@@ -96,6 +96,7 @@ def load_data(
     name: str | None = None,
     corpus_field_map: Mapping[str, str] | None = None,
     max_history: int = 20,
+    streaming: bool = False,
 ) -> RetrievalData:
     """Documents and queries from a folder or file; the layout is detected.
 
@@ -106,6 +107,8 @@ def load_data(
         name: Name for reports; the folder's own by default.
         corpus_field_map: `id`, `title` or `text` -> name of the corpus column that holds it.
         max_history: Items kept of a user's history, the newest.
+        streaming: Keep the texts of documents on disk, in Parquet files that vanish with them; see
+            `hf_genret.data.streaming.StreamedDocuments` for what is in memory all the same.
 
     Raises:
         DataError: Missing, of no known layout, or with a fault in it: names file, line and field.
@@ -115,7 +118,8 @@ def load_data(
         raise ConfigError(f"max_history has to be 1 or more, found {max_history}.")
     if is_built_in(source):
         return named_stdlib(str(source))
-    documents, parts = _read(source, Options(corpus_field_map, max_history), with_splits=True)
+    options = Options(corpus_field_map, max_history, streaming)
+    documents, parts = _read(source, options, with_splits=True)
     return RetrievalData(
         name=name or _short_name(source),
         fingerprint=fingerprint(documents, parts.splits),
@@ -127,17 +131,22 @@ def load_data(
 
 
 def load_documents(
-    source: str | Path, *, corpus_field_map: Mapping[str, str] | None = None
+    source: str | Path,
+    *,
+    corpus_field_map: Mapping[str, str] | None = None,
+    streaming: bool = False,
 ) -> Documents:
     """The documents alone, from a jsonl file or the corpus of any layout that `load_data` reads.
 
     Args:
         source: A file or folder.
         corpus_field_map: `id`, `title` or `text` -> name of the corpus column that holds it.
+        streaming: As in `load_data`.
 
     Raises:
         DataError: Missing, of no known layout, or with a fault in it: names file, line and field.
     """
     if is_built_in(source):
         return named_stdlib(str(source)).documents
-    return _read(source, Options(corpus_field_map), with_splits=False)[0]
+    options = Options(corpus_field_map, streaming=streaming)
+    return _read(source, options, with_splits=False)[0]

@@ -143,7 +143,7 @@ def test_bad_input_is_one_sentence(load, case):
 
 def test_inputs_of_another_type_are_refused(load):
     """`evaluate` itself checks the features."""
-    with pytest.raises(ValueError, match="not match the expected format"):
+    with pytest.raises(ValueError, match="Got a string but expected a list"):
         load("recall").compute(predictions=["a"], references=["a"])
 
 
