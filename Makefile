@@ -11,8 +11,12 @@ TORCH_ARGS ?=
 # Extra arguments for the command itself: make quickstart ARGS="--seed 1", make test ARGS="-k beir".
 ARGS ?=
 
+# The methods of the reference cards, and the data they are all trained on.
+CARDS := uri genret asi asi++ dgi fixed dense
+CARD_DATA := stdlib:asyncio,email,logging
+
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format bench remote-code-check clean
+.PHONY: help quickstart test lint format cards bench remote-code-check clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -32,6 +36,15 @@ lint: $(VENV)/.dev .lint/hf_genret ## Check style, formatting and types
 format: $(VENV)/.dev ## Rewrite the sources in the project's format
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+cards: $(VENV)/.baselines ## Train the reference cards' checkpoints and write model_cards/reference
+	@for method in $(CARDS); do \
+		run=runs/cards/$$method; card=model_cards/reference/$$method; \
+		$(BIN)/hf-genret train $(CARD_DATA) --recipe $$method --set 'controls=[]' --output $$run && \
+		$(BIN)/hf-genret evaluate $$run $(CARD_DATA) --json $$card.json && \
+		$(BIN)/hf-genret card $$run --report $$card.json --language en \
+			--repo OWNER/stdlib-$$method --output $$card.md || exit 1; \
+	done
 
 bench: $(VENV)/.bench ## Measure speed beside goals and peers; figures go to benchmarks/
 	$(BIN)/python -m pytest tests/benchmarks -q -s -o python_files='bench_*.py' $(ARGS)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hf_genret.data.schema import Documents
+from hf_genret.data.streaming import StreamedDocuments
 from hf_genret.errors import CheckpointError, DataError
 
 DOCUMENTS_FILE = "documents.parquet"
@@ -48,14 +49,17 @@ class DocumentStore:
         self._ids, self.columns, self._starts, self._read = ids, columns, starts, read
         self._groups: OrderedDict[int, pa.Table] = OrderedDict()
         self._order: np.ndarray | None = None
+        self._source: object = None
 
     @classmethod
     def from_documents(cls, documents: Documents) -> DocumentStore:
-        """The documents as a store in memory.
+        """The documents as a store: in memory, or where they were streamed to.
 
         Raises:
             DataError: When an extra column is called `id`, `title` or `text`.
         """
+        if isinstance(documents, StreamedDocuments):
+            return cls._streamed(documents)
         clash = sorted({"id", "title", "text"} & set(documents.extra))
         if clash:
             raise DataError(f"an extra column cannot be called '{clash[0]}'.", field=clash[0])
@@ -73,6 +77,14 @@ class DocumentStore:
             starts,
             lambda group: table.slice(starts[group], starts[group + 1] - starts[group]),
         )
+
+    @classmethod
+    def _streamed(cls, documents: StreamedDocuments) -> DocumentStore:
+        groups = documents.groups
+        ids = pa.array(documents.ids, pa.large_string())
+        store = cls(ids, list(documents.columns), groups.starts, groups.read)
+        store._source = documents  # its files vanish with it
+        return store
 
     @classmethod
     def load(cls, folder: str | Path) -> DocumentStore:
@@ -109,6 +121,10 @@ class DocumentStore:
     def id_of(self, row: int) -> str:
         """The id of one row."""
         return str(self._ids[self._checked(row)].as_py())
+
+    def ids_of(self, rows: np.ndarray) -> pa.Array:
+        """The ids of some rows [n], as an Arrow array of the same order."""
+        return self._ids.take(pa.array(rows, pa.int64()))
 
     def row_of(self, identifier: str) -> int:
         """The row of an id.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from hf_genret.data.schema import Documents, Queries
+from hf_genret.data.schema import Documents, FullTexts, Queries
 from hf_genret.modeling import EncoderOutput, GenRetModel
 
 Batch = dict[str, Tensor]
+_CHUNK = 2000  # texts tokenized together
 _LONGEST_TEXT = 20_000  # characters read of a text; far more than any encoder keeps
 _HISTORY_LIMIT = 200  # items of a history that a user encoder reads
 
@@ -35,7 +37,7 @@ class TokenTable:
     def from_texts(
         cls,
         tokenizer: PreTrainedTokenizerBase,
-        texts: Sequence[str],
+        texts: Collection[str],
         max_length: int,
         prompt: str = "",
     ) -> TokenTable:
@@ -47,22 +49,28 @@ class TokenTable:
             max_length: Tokens kept a text, at least 1.
             prompt: Put before every text.
         """
-        if any(len(text) > _LONGEST_TEXT for text in texts):
+        lengths: list[np.ndarray] = []
+        parts: list[np.ndarray] = []
+        steps = -(-len(texts) // _CHUNK)
+        rest, longest = iter(texts), 0
+        for _ in tqdm(range(steps), desc="Tokenizing", disable=steps < 3, leave=False):
+            chunk = list(islice(rest, _CHUNK))
+            longest = max(longest, *map(len, chunk))
+            encoded = tokenizer(
+                [prompt + text[:_LONGEST_TEXT] for text in chunk],
+                truncation=True,
+                max_length=max_length,
+                return_attention_mask=False,
+            )["input_ids"]
+            lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+            parts.append(np.fromiter(chain.from_iterable(encoded), np.int32))
+        if longest > _LONGEST_TEXT:
             warnings.warn(
                 f"A text of more than {_LONGEST_TEXT:,} characters was cut to {max_length} tokens.",
                 stacklevel=2,
             )
-        parts: list[list[int]] = []
-        chunks = range(0, len(texts), 2000)
-        for first in tqdm(chunks, desc="Tokenizing", disable=len(texts) < 4000, leave=False):
-            chunk = [prompt + text[:_LONGEST_TEXT] for text in texts[first : first + 2000]]
-            encoded = tokenizer(
-                chunk, truncation=True, max_length=max_length, return_attention_mask=False
-            )
-            parts.extend(encoded["input_ids"])
-        starts = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(part) for part in parts], out=starts[1:])
-        ids = np.fromiter((token for part in parts for token in part), np.int32, int(starts[-1]))
+        starts = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+        ids = np.concatenate([np.empty(0, np.int32), *parts])
         return cls(ids, starts, int(tokenizer.pad_token_id or 0))
 
     def __len__(self) -> int:
@@ -112,7 +120,7 @@ class ItemSource:
             config = model.config
             self.tokens = TokenTable.from_texts(
                 tokenizer,
-                documents.full_texts(),
+                FullTexts(documents),
                 config.max_document_length,
                 config.document_prompt,
             )

@@ -77,3 +77,30 @@ def _swap(fresh: Path, path: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Give a name beside `path` to write a large file under; on success it takes that place.
+
+    Args:
+        path: The final place; missing parents are made.
+
+    Yields:
+        The temporary name; nothing stands there yet.
+
+    Raises:
+        IsADirectoryError: When `path` is a folder.
+        OSError: When the disk refuses; an old file is then untouched.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; a file was expected.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
+    try:
+        fresh = folder / path.name
+        yield fresh
+        os.replace(fresh, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

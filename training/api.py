@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hf_genret import adapters
 from hf_genret.adapters import Base, merge_lora, save_adapter, take_lora
 from hf_genret.data import RetrievalData, load_data, stdlib_data
 from hf_genret.data.interactions import is_interactions
+from hf_genret.data.loading import is_built_in
 from hf_genret.dataset_search import search_dataset
 from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import ConfigError
@@ -50,6 +52,7 @@ def train(
     resume: bool = False,
     seed: int = 0,
     encodings: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a recipe on a data set and save the checkpoint.
 
@@ -61,14 +64,15 @@ def train(
         resume: Go on with an interrupted run.
         seed: Of everything random.
         encodings: Folder that keeps what a frozen encoder says of the texts, for other runs.
+        reading: Arguments of `load_data`, for example `{"streaming": True}`.
 
     Returns:
         The report on dev (on no split when there is none), with the log of the stages.
     """
     plan = load_recipe(recipe, settings, task_of(data))
-    command = _command("train", data, recipe, settings, seed)
+    command = _command("train", data, recipe, settings, seed) + reading_words(reading)
     return train_on(
-        load_data(data),
+        load_data(data, **(reading or {})),
         plan,
         Path(output),
         resume=resume,
@@ -135,7 +139,9 @@ def train_on(
         trainer.run.earlier + time.perf_counter() - began,
         {},
         extra={
+            "method": recipe.name,
             "recipe": recipe.settings,
+            "schedule": [stage.facts() for stage in recipe.stages],
             "stages": trainer.run.log,
             "training": _facts(seen, start),
             "warnings": [found for stage in trainer.run.log for found in stage["warnings"]],
@@ -169,6 +175,7 @@ def evaluate_checkpoint(
     vectors: str | None = None,
     command: str | None = None,
     seed: int = 0,
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure a checkpoint and its baselines on a split.
 
@@ -181,6 +188,7 @@ def evaluate_checkpoint(
             as they are by default.
         command: Stands in the report; made from the other arguments by default.
         seed: Of intervals and the random ranking.
+        reading: Arguments of `load_data`, for data that is not loaded yet.
 
     Returns:
         The report.
@@ -189,7 +197,7 @@ def evaluate_checkpoint(
     retriever = GenRetriever.from_pretrained(str(checkpoint))
     if vectors is not None:
         retriever.compress_vectors(vectors)
-    loaded = data if isinstance(data, RetrievalData) else load_data(data)
+    loaded = data if isinstance(data, RetrievalData) else load_data(data, **(reading or {}))
     loaded = aligned(loaded, retriever.documents.ids)
     folder = Path(checkpoint) if Path(checkpoint).is_dir() else None
     exclude = bool(retriever.facts.get("exclude_history", False))
@@ -204,8 +212,11 @@ def evaluate_checkpoint(
         # The other convention beside it: nothing is left out, as in TIGER's tables.
         other = Bench(retriever, folder, loaded, split, exclude_history=False, seed=seed)
         extra["history_not_excluded"] = other.evaluate_all([n for n in found if n != "random"])
-    line = command or f"hf-genret evaluate CHECKPOINT DATA --split {split}"
-    line += f" --vectors {vectors}" if vectors is not None and command is None else ""
+    name = str(data) if isinstance(data, str) and is_built_in(data) else "DATA"
+    line = command or f"hf-genret evaluate CHECKPOINT {name} --split {split}"
+    if command is None:
+        line += f" --vectors {vectors}" if vectors is not None else ""
+        line += reading_words(reading)
     return make_report(loaded, split, line, seed, time.perf_counter() - began, found, extra=extra)
 
 
@@ -336,18 +347,27 @@ def _publish(
 ) -> None:
     """Save the checkpoint with its controls, then drop the run's folder."""
     retriever = GenRetriever(start.model, start.tokenizer, data.documents)
-    parts = ("recipe", "stages", "training", "warnings", "seconds", "distributions")
-    training = {key: report[key] for key in parts}
+    parts = ("method", "recipe", "schedule", "stages", "training", "warnings", "seconds")
+    training = {key: report[key] for key in (*parts, "distributions")}
     extras = work / _BESIDE
     atomic_write_text(extras / "training.json", json.dumps(training, indent=1) + "\n")
     retriever.save_pretrained(output, extra_manifest=facts, beside=extras)
     shutil.rmtree(work, ignore_errors=True)
 
 
+def reading_words(reading: Mapping[str, Any] | None) -> str:
+    """What a command says of how its data is read, with a space before it; empty by default."""
+    chosen = reading or {}
+    columns = ",".join(f"{k}={v}" for k, v in (chosen.get("corpus_field_map") or {}).items())
+    words = ["--columns", columns] if columns else []
+    words += ["--streaming"] if chosen.get("streaming") else []
+    return "".join(f" {word}" for word in map(shlex.quote, words))
+
+
 def _command(verb: str, data: str | Path, recipe: str, settings: Sequence[str], seed: int) -> str:
     """The command as a report states it, DATA and ENCODER in place of paths."""
     line = ["hf-genret", verb, str(data), "--recipe", recipe, "--seed", str(seed)]
-    replacements = {str(data): "DATA"}
+    replacements = {} if is_built_in(data) else {str(data): "DATA"}
     for setting in settings:
         line += ["--set", setting]
         key, _, value = setting.partition("=")

@@ -80,6 +80,11 @@ class Stage:
                 f"Stage '{self.name}' needs epochs > 0, batch_size >= 1 and evaluations >= 1."
             )
 
+    def facts(self) -> dict[str, Any]:
+        """What a record of the training says of the stage beside its log."""
+        names = ("name", "objective", "level", "train", "epochs", "max_steps")
+        return {name: getattr(self, name) for name in (*names, "batch_size", "learning_rate")}
+
 
 PARTS: dict[str, tuple[str, ...]] = {
     "encoder": ("encoder.query.", "encoder.items.", "encoder.history."),

@@ -420,7 +420,7 @@ class GenRetTrainer(PublishingTrainer):
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
         """transformers' choice, or an AdamW that knows gradients of single rows."""
-        made_by, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        made_by, settings = PublishingTrainer.get_optimizer_cls_and_kwargs(args, model)
         return for_rows(made_by, model), settings
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:

@@ -63,6 +63,8 @@ def compare(
     fusion: Annotated[
         str, typer.Option("--fusion", help="How two systems are joined: rrf or weighted.")
     ] = "rrf",
+    columns: options.Columns = None,
+    streaming: options.Streaming = False,
     json_file: options.Json = None,
 ) -> None:
     """Compare systems on one split: trained where they are not yet, measured alike.
@@ -76,6 +78,7 @@ def compare(
 
     - `hf-genret compare my-data --systems uri,uri:no_em,uri+bm25 --seeds 3 --output out --json -`
     """
+    reading = options.reading(columns, streaming)
     from hf_genret.training import compare as comparison
 
     with output(json_file) as result:
@@ -90,6 +93,7 @@ def compare(
             sizes=sizes or (),
             fusion=fusion,
             repeat=repeat,
+            reading=reading,
             tell=lambda line: result.console.print(line, markup=False),
         )
         if report["systems"]:

@@ -24,6 +24,8 @@ def evaluate(
         ),
     ] = None,
     vectors: options.Vectors = None,
+    columns: options.Columns = None,
+    streaming: options.Streaming = False,
     json_file: options.Json = None,
 ) -> None:
     """Measure a checkpoint beside its baselines: item-level, with 95 % intervals.
@@ -36,12 +38,14 @@ def evaluate(
 
     - `hf-genret evaluate out my-data --systems generative --vectors int8`
     """
-    wanted = _systems(systems)
+    wanted, reading = _systems(systems), options.reading(columns, streaming)
     from hf_genret.cli.tables import show_report
     from hf_genret.training import api
 
     with output(json_file) as result:
-        report = api.evaluate_checkpoint(checkpoint, data, split, systems=wanted, vectors=vectors)
+        report = api.evaluate_checkpoint(
+            checkpoint, data, split, systems=wanted, vectors=vectors, reading=reading
+        )
         show_report(result, report)
         result.write(report)
 

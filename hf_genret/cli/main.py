@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from hf_genret import __version__
+from hf_genret.cli.card import card
 from hf_genret.cli.compare import compare
 from hf_genret.cli.demo import demo
 from hf_genret.cli.evaluate import evaluate
 from hf_genret.cli.explain import explain
+from hf_genret.cli.export import export
 from hf_genret.cli.index import index
 from hf_genret.cli.inspect import inspect
 from hf_genret.cli.push import push
@@ -40,6 +42,8 @@ COMMANDS = (
     compare,
     inspect,
     demo,
+    card,
+    export,
     push,
     recipes,
 )

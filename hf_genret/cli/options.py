@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,10 +34,27 @@ Checkpoint = Annotated[
 Data = Annotated[
     str,
     typer.Argument(
-        metavar="DATA", help="A BEIR folder, a folder of jsonl files, or a saved `datasets` folder."
+        metavar="DATA",
+        help="A BEIR folder, a folder of jsonl files, a saved `datasets` folder, `user/name` of "
+        "the Hub (`user/name:SET` where it holds several), or `stdlib`.",
     ),
 ]
-
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME=COLUMN,...",
+        help="Where id, title and text of a document stand, for example text=body,title=name.",
+    ),
+]
+Streaming = Annotated[
+    bool,
+    typer.Option(
+        "--streaming",
+        help="Keep the documents' texts on disk. Ids, token numbers, vectors and queries are in "
+        "memory all the same.",
+    ),
+]
 
 Vectors = Annotated[
     str | None,
@@ -47,6 +64,24 @@ Vectors = Annotated[
         help="Keep the ranker's vectors as float32, float16 or int8; as they are by default.",
     ),
 ]
+
+
+def reading(columns: str | None, streaming: bool) -> dict[str, Any]:
+    """What `load_data` and `load_documents` take, from the words of a command.
+
+    Raises:
+        ConfigError: When a part of --columns has another form, or is there twice.
+    """
+    found: dict[str, str] = {}
+    for part in (columns or "").split(","):
+        name, equals, column = (word.strip() for word in part.partition("="))
+        if columns is not None and not (name and equals and column):
+            raise ConfigError(f"--columns wants NAME=COLUMN,NAME=COLUMN; found '{columns}'.")
+        if name in found:
+            raise ConfigError(f"--columns names the column of {name} twice.")
+        if name:
+            found[name] = column
+    return {"corpus_field_map": found or None, "streaming": streaming}
 
 
 def nearest(word: str, known: list[str]) -> str:

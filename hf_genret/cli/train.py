@@ -37,6 +37,8 @@ def train(
             help="Keep what a frozen encoder says of the texts in this folder, for other runs."
         ),
     ] = None,
+    columns: options.Columns = None,
+    streaming: options.Streaming = False,
     json_file: options.Json = None,
 ) -> None:
     """Train a generative retriever.
@@ -53,6 +55,7 @@ def train(
     """
     _check_settings(settings or [])
     _check_recipe(recipe)
+    reading = options.reading(columns, streaming)
     from hf_genret.cli.tables import show_report
     from hf_genret.training import api
 
@@ -65,6 +68,7 @@ def train(
             resume=resume,
             seed=seed,
             encodings=encodings,
+            reading=reading,
         )
         show_report(result, report)
         result.console.print(f"Checkpoint: {out}", markup=False)

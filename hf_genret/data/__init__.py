@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hf_genret.data.loading import load_data, load_documents
 from hf_genret.data.pseudo import pseudo_queries
+from hf_genret.data.queries import load_queries
 from hf_genret.data.schema import Documents, Queries, RetrievalData
 from hf_genret.data.stdlib import stdlib_data
 
@@ -13,6 +14,7 @@ __all__ = [
     "RetrievalData",
     "load_data",
     "load_documents",
+    "load_queries",
     "pseudo_queries",
     "stdlib_data",
 ]

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hf_genret.data.collecting import (
-    CorpusFields,
-    collect_documents,
     collect_judgments,
     collect_query_texts,
     left_out_note,
@@ -35,7 +33,7 @@ def beir_documents(path: Path, options: Options) -> Documents:
     """The documents of corpus.jsonl[.gz]."""
     corpus = find(path, "corpus.jsonl")
     assert corpus is not None  # is_beir found it
-    return collect_documents(read_jsonl(corpus), CorpusFields().mapped(options.field_map))
+    return options.documents(read_jsonl(corpus))
 
 
 def _is_number(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from hf_genret.data.reading import Record, Table, kind
@@ -121,6 +121,45 @@ class UniqueIds:
             raise DataError(message, path=self.table.path, line=line, field=self.field)
 
 
+def checked_documents(
+    table: Table, fields: CorpusFields | None = None
+) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """Documents from records, one after another; further text columns are extra.
+
+    Args:
+        table: One record a document.
+        fields: Where id, title and text stand.
+
+    Yields:
+        Id, title, text and the extra columns that the record has.
+
+    Raises:
+        DataError: A duplicate or missing id, or a document without text.
+    """
+    fields = fields or CorpusFields()
+    own = {*fields.id, *fields.title, *fields.text}
+    seen = UniqueIds(table, fields.id[0])
+    for line, record in table.records:
+        id_field, value = _first(record, fields.id)
+        identifier = check_id(value, table, line, id_field)
+        seen.add(identifier, line)
+        (title_field, title), (text_field, text) = (
+            _first(record, fields.title),
+            _first(record, fields.text),
+        )
+        title = check_text(title, table, line, title_field)
+        text = check_text(text, table, line, text_field)
+        if not title and not text:
+            message = f"expected a text or a title, document '{identifier}' has neither."
+            raise DataError(message, path=table.path, line=line, field=text_field)
+        extra = {}
+        for name in record.keys() - own:
+            found = _extra_value(record[name], table, line, name)
+            if found is not None:
+                extra[name] = found
+        yield identifier, title, text, extra
+
+
 def collect_documents(table: Table, fields: CorpusFields | None = None) -> Documents:
     """Documents from records; further text columns go to `extra`.
 
@@ -131,31 +170,16 @@ def collect_documents(table: Table, fields: CorpusFields | None = None) -> Docum
     Raises:
         DataError: Duplicate or missing ids, a document without text, or no document at all.
     """
-    fields = fields or CorpusFields()
-    own = {*fields.id, *fields.title, *fields.text}
     ids: list[str] = []
     titles: list[str] = []
     texts: list[str] = []
     extra: dict[str, dict[int, str]] = defaultdict(dict)
-    seen = UniqueIds(table, fields.id[0])
-    for line, record in table.records:
-        id_field, value = _first(record, fields.id)
-        identifier = check_id(value, table, line, id_field)
-        seen.add(identifier, line)
-        (title_field, title), (text_field, text) = (
-            _first(record, fields.title),
-            _first(record, fields.text),
-        )
-        titles.append(check_text(title, table, line, title_field))
-        texts.append(check_text(text, table, line, text_field))
-        if not titles[-1] and not texts[-1]:
-            message = f"expected a text or a title, document '{identifier}' has neither."
-            raise DataError(message, path=table.path, line=line, field=text_field)
-        for name in record.keys() - own:
-            found = _extra_value(record[name], table, line, name)
-            if found is not None:
-                extra[name][len(ids)] = found
+    for identifier, title, text, further in checked_documents(table, fields):
+        for name, value in further.items():
+            extra[name][len(ids)] = value
         ids.append(identifier)
+        titles.append(title)
+        texts.append(text)
     if not ids:
         raise DataError("expected documents, found none.", path=table.path)
     columns = {n: [extra[n].get(row, "") for row in range(len(ids))] for n in sorted(extra)}

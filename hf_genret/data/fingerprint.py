@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,10 +18,11 @@ class _Hash:
     def __init__(self) -> None:
         self._sha = hashlib.sha256()
 
-    def strings(self, column: Iterable[str]) -> None:
-        encoded = [text.encode("utf-8") for text in column]
-        self.numbers([len(text) for text in encoded])
-        self._sha.update(b"".join(encoded))
+    def strings(self, column: Sequence[str]) -> None:
+        # Read twice, since a streamed column is not held: the lengths come first.
+        self.numbers(np.fromiter((len(text.encode("utf-8")) for text in column), dtype=np.int64))
+        for text in column:
+            self._sha.update(text.encode("utf-8"))
 
     def numbers(self, values: list[int] | np.ndarray) -> None:
         array = np.asarray(values, dtype="<i8")

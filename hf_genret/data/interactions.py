@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_genret.data.collecting import CorpusFields, UniqueIds, check_id, collect_documents, row_of
+from hf_genret.data.collecting import CorpusFields, UniqueIds, check_id, row_of
 from hf_genret.data.layout import Options, Parts
 from hf_genret.data.reading import Table, find, read_jsonl, read_lines
 from hf_genret.data.schema import Documents, Queries
@@ -70,8 +70,7 @@ def interaction_documents(path: Path, options: Options) -> Documents:
     """The items of items.jsonl[.gz]."""
     items = find(path, "items.jsonl")
     assert items is not None  # is_interactions found it
-    fields = CorpusFields(id=("item_id", "_id", "id")).mapped(options.field_map)
-    return collect_documents(read_jsonl(items), fields)
+    return options.documents(read_jsonl(items), CorpusFields(id=("item_id", "_id", "id")))
 
 
 def read_sequences(path: Path, rows: Mapping[str, int]) -> Sequences:

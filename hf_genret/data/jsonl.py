@@ -9,11 +9,9 @@ import numpy as np
 
 from hf_genret.data.collecting import (
     SPLIT_NAMES,
-    CorpusFields,
     UniqueIds,
     check_id,
     check_text,
-    collect_documents,
     row_of,
     split_name,
 )
@@ -54,7 +52,7 @@ def jsonl_documents(path: Path, options: Options) -> Documents:
     """The documents, one a line."""
     corpus = _corpus_file(path)
     assert corpus is not None  # is_jsonl found it
-    return collect_documents(read_jsonl(corpus), CorpusFields().mapped(options.field_map))
+    return options.documents(read_jsonl(corpus))
 
 
 @dataclass

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hf_genret.data.collecting import CorpusFields, collect_documents
+from hf_genret.data.reading import Table
 from hf_genret.data.schema import Documents, Queries
+from hf_genret.data.streaming import stream_documents
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,17 @@ class Options:
     Attributes:
         field_map: `id`, `title` or `text` -> name of the corpus column.
         max_history: Items kept of a user's history, the newest.
+        streaming: Whether texts of documents stay on disk.
     """
 
     field_map: Mapping[str, str] | None = None
     max_history: int = 20
+    streaming: bool = False
+
+    def documents(self, table: Table, fields: CorpusFields | None = None) -> Documents:
+        """A corpus from its records, as the caller chose."""
+        collect = stream_documents if self.streaming else collect_documents
+        return collect(table, (fields or CorpusFields()).mapped(self.field_map))
 
 
 @dataclass

@@ -9,6 +9,7 @@ from hf_genret.data import beir, interactions, jsonl, saved_datasets
 from hf_genret.data.fingerprint import fingerprint
 from hf_genret.data.layout import Layout, Options, Parts
 from hf_genret.data.schema import Documents, RetrievalData
+from hf_genret.data.stdlib import is_stdlib, named_stdlib
 from hf_genret.errors import ConfigError, DataError
 
 #: Tried in this order; the first that matches is read.
@@ -71,9 +72,14 @@ def _is_on_hub(source: str | Path) -> bool:
     return saved_datasets.is_hub_name(source) and not is_local and not is_file_name
 
 
+def is_built_in(source: str | Path) -> bool:
+    """Whether a source is the name of built-in data and not of a file or folder here."""
+    return is_stdlib(source) and not Path(source).exists()
+
+
 def _read(source: str | Path, options: Options, *, with_splits: bool) -> tuple[Documents, Parts]:
     if _is_on_hub(source):
-        found = saved_datasets.open_hub(str(source))
+        found = saved_datasets.open_hub(str(source), streaming=options.streaming)
         documents = saved_datasets.part_documents(found, str(source), options)
         return documents, saved_datasets.part_splits(
             found if with_splits else {}, str(source), documents
@@ -90,15 +96,19 @@ def load_data(
     name: str | None = None,
     corpus_field_map: Mapping[str, str] | None = None,
     max_history: int = 20,
+    streaming: bool = False,
 ) -> RetrievalData:
     """Documents and queries from a folder or file; the layout is detected.
 
     Args:
         source: A BEIR folder, a jsonl folder or file, a saved `datasets` folder, or a folder of
-            items and sequences; where no such path exists, a dataset `user/name` of the Hub.
+            items and sequences; where no such path exists, a dataset `user/name` of the Hub, or
+            `stdlib` (`stdlib:MODULE,MODULE`), the documentation of Python's standard library.
         name: Name for reports; the folder's own by default.
         corpus_field_map: `id`, `title` or `text` -> name of the corpus column that holds it.
         max_history: Items kept of a user's history, the newest.
+        streaming: Keep the texts of documents on disk, in Parquet files that vanish with them; see
+            `hf_genret.data.streaming.StreamedDocuments` for what is in memory all the same.
 
     Raises:
         DataError: Missing, of no known layout, or with a fault in it: names file, line and field.
@@ -106,7 +116,10 @@ def load_data(
     """
     if max_history < 1:
         raise ConfigError(f"max_history has to be 1 or more, found {max_history}.")
-    documents, parts = _read(source, Options(corpus_field_map, max_history), with_splits=True)
+    if is_built_in(source):
+        return named_stdlib(str(source))
+    options = Options(corpus_field_map, max_history, streaming)
+    documents, parts = _read(source, options, with_splits=True)
     return RetrievalData(
         name=name or _short_name(source),
         fingerprint=fingerprint(documents, parts.splits),
@@ -118,15 +131,22 @@ def load_data(
 
 
 def load_documents(
-    source: str | Path, *, corpus_field_map: Mapping[str, str] | None = None
+    source: str | Path,
+    *,
+    corpus_field_map: Mapping[str, str] | None = None,
+    streaming: bool = False,
 ) -> Documents:
     """The documents alone, from a jsonl file or the corpus of any layout that `load_data` reads.
 
     Args:
         source: A file or folder.
         corpus_field_map: `id`, `title` or `text` -> name of the corpus column that holds it.
+        streaming: As in `load_data`.
 
     Raises:
         DataError: Missing, of no known layout, or with a fault in it: names file, line and field.
     """
-    return _read(source, Options(corpus_field_map), with_splits=False)[0]
+    if is_built_in(source):
+        return named_stdlib(str(source)).documents
+    options = Options(corpus_field_map, streaming=streaming)
+    return _read(source, options, with_splits=False)[0]

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hf_genret.data.collecting import (
-    CorpusFields,
-    collect_documents,
     collect_judgments,
     collect_query_texts,
     left_out_note,
@@ -24,7 +22,7 @@ from hf_genret.errors import DataError
 SavedParts = Mapping[str, Any]
 
 _MARKERS = ("dataset_dict.json", "state.json")
-_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[\w.-]+)?")
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -33,7 +31,7 @@ def is_saved_dataset(path: Path) -> bool:
 
 
 def is_hub_name(source: str | Path) -> bool:
-    """Whether a source can name a repository of the Hub: a string `user/name`."""
+    """Whether a source can name a repository of the Hub: `user/name` or `user/name:SET`."""
     return isinstance(source, str) and _HUB_NAME.fullmatch(source) is not None
 
 
@@ -70,35 +68,61 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
-def _load_parts(name: str, load: Callable[..., Any], configs: list[str]) -> SavedParts:
-    """BEIR's Hub form keeps corpus and queries in configurations and judgments beside them."""
-    if "corpus" not in configs:
-        return _name_parts(load(name), name)
+def _load_parts(
+    name: str, prefix: str, load: Callable[..., Any], configs: list[str], streaming: bool
+) -> SavedParts:
+    """Corpus and queries in configurations of their own, judgments in another or beside them."""
+    start = _prefix(name, prefix, configs)
+    if start is None:
+        return _name_parts(load(name, streaming=streaming), name)
     parts: dict[str, Any] = {}
     for part in ("corpus", "queries"):
-        if part in configs:
-            parts[part] = next(iter(load(name, part).values()))
-    judged = load(name) if "default" in configs else load(f"{name}-qrels")
+        if start + part in configs:
+            loaded = load(name, start + part, streaming=streaming and part == "corpus")
+            parts[part] = next(iter(loaded.values()))
+    named = [config for config in (f"{start}qrels", "default") if config in configs]
+    judged = load(name, named[0]) if named else load(f"{name}-qrels")
     for key, table in judged.items():
         parts[f"qrels_{key}"] = table
     return parts
 
 
-def open_hub(name: str) -> SavedParts:
+def _prefix(name: str, prefix: str, configs: list[str]) -> str | None:
+    """What stands before `corpus` in the configurations; None where none is called so.
+
+    Raises:
+        DataError: When several sets lie in one repository and none, or another, was named.
+    """
+    found = [config.removesuffix("corpus") for config in configs if config.endswith("corpus")]
+    wanted = [f"{prefix}-", f"{prefix}_"] if prefix else [""]
+    chosen = [start for start in wanted if start in found]
+    if not chosen and len(found) == 1 and not prefix:
+        chosen = found
+    if not chosen and (found or prefix):
+        known = ", ".join(f"{name}:{start.strip('-_')}" for start in found if start) or name
+        raise DataError(f"'{name}' holds several sets or others than asked for; known: {known}.")
+    return chosen[0] if chosen else None
+
+
+def open_hub(source: str, *, streaming: bool = False) -> SavedParts:
     """The parts of a dataset repository of the Hub.
 
     Args:
-        name: `user/name`. Configurations `corpus` and `queries`, with judgments in `default` or in
-            the repository `user/name-qrels`, are read as BEIR publishes them.
+        source: `user/name`. Configurations `corpus` and `queries` are read with judgments in the
+            repository `user/name-qrels`, as BEIR publishes them, or in the configuration `qrels`
+            or `default`, as MTEB does. Of several sets in one repository (`en-corpus`,
+            `de-corpus`) `user/name:en` names one.
+        streaming: Read the corpus from the network as it is needed and keep no copy of it.
 
     Raises:
         DataError: When it cannot be loaded.
     """
     import datasets
 
+    name, _, prefix = source.partition(":")
     try:
         configs = datasets.get_dataset_config_names(name)
-        return _load_parts(name, datasets.load_dataset, configs)
+        return _load_parts(name, prefix, datasets.load_dataset, configs, streaming)
     except DataError:
         raise
     except Exception as error:  # network, authentication, formats: all end the same way
@@ -116,9 +140,7 @@ def _table(parts: SavedParts, part: str, where: str) -> Table:
 
 def part_documents(parts: SavedParts, where: str, options: Options) -> Documents:
     """The documents of the part `corpus`; an error's line is the row, from 1."""
-    return collect_documents(
-        _table(parts, "corpus", where), CorpusFields().mapped(options.field_map)
-    )
+    return options.documents(_table(parts, "corpus", where))
 
 
 def part_splits(parts: SavedParts, where: str, documents: Documents) -> Parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,9 +22,9 @@ class Documents:
     """
 
     ids: list[str]
-    titles: list[str]
-    texts: list[str]
-    extra: dict[str, list[str]] = field(default_factory=dict)
+    titles: Sequence[str]
+    texts: Sequence[str]
+    extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -34,8 +34,8 @@ class Documents:
         return f"{self.titles[row]} {self.texts[row]}".strip()
 
     def full_texts(self) -> list[str]:
-        """Title and text of every document, in row order."""
-        return [self.full_text(row) for row in range(len(self))]
+        """Title and text of every document, in row order, all in memory."""
+        return list(FullTexts(self))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Documents:
         """The given rows as a corpus of their own, in the given order."""
@@ -46,6 +46,23 @@ class Documents:
             texts=[self.texts[row] for row in pick],
             extra={name: [column[row] for row in pick] for name, column in self.extra.items()},
         )
+
+
+class FullTexts(Collection[str]):
+    """Title and text of every document, in row order, made one after another."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def __iter__(self) -> Iterator[str]:
+        pairs = zip(self._documents.titles, self._documents.texts, strict=True)
+        return (f"{title} {text}".strip() for title, text in pairs)
+
+    def __contains__(self, text: object) -> bool:
+        return any(text == one for one in self)
 
 
 @dataclass

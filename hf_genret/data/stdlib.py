@@ -17,6 +17,35 @@ from hf_genret.data.holdout import MIN_QUERY_WORDS, MIN_REST_WORDS, hold_out_sen
 from hf_genret.data.schema import Documents, RetrievalData
 from hf_genret.errors import ConfigError, DataError
 
+#: Data of this name is gathered here; `stdlib:asyncio,email` is that of some modules alone.
+NAME = "stdlib"
+#: Test and dev queries held out of a part of the library.
+PART_QUERIES = (100, 60)
+
+
+def is_stdlib(source: object) -> bool:
+    """Whether a source means the built-in set: `stdlib` or `stdlib:MODULE,MODULE`."""
+    return isinstance(source, str) and source.partition(":")[0] == NAME
+
+
+def named_stdlib(source: str) -> RetrievalData:
+    """The built-in set by its name, with the queries of seed 0.
+
+    Args:
+        source: `stdlib`, or `stdlib:MODULE,MODULE` for some top-level modules.
+
+    Raises:
+        ConfigError: When the modules hold too few documents for the queries.
+        DataError: When no such module has documentation.
+    """
+    modules = [name.strip() for name in source.partition(":")[2].split(",") if name.strip()]
+    if not modules:
+        return stdlib_data()
+    test, dev = PART_QUERIES
+    data = stdlib_data(test_queries=test, dev_queries=dev, modules=modules)
+    data.notes.insert(0, f"Modules: {', '.join(modules)}.")
+    return data
+
 
 def _gather_apart(modules: Sequence[str]) -> list[Entry]:
     """Entries gathered by a fresh interpreter (-I -S: nothing but the standard library)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hf_genret.errors import ConfigError
 from hf_genret.evaluation.baselines import bm25_run, dense_run, random_run
 from hf_genret.evaluation.bootstrap import bootstrap_interval, paired_p_value
 from hf_genret.evaluation.docids import ape, ape_report, docid_report, theorem1_report
@@ -29,6 +30,7 @@ from hf_genret.evaluation.run import Run
 from hf_genret.evaluation.significance import compare_with
 
 __all__ = [
+    "METRICS",
     "Finding",
     "Run",
     "Thresholds",
@@ -67,6 +69,22 @@ __all__ = [
 ]
 
 
-def metric_folder() -> Path:
-    """The folder that `evaluate.load` reads recall@k, nDCG@k and MRR@k of ranked ids from."""
-    return Path(__file__).resolve().parent / "metric_folders" / "genret_retrieval"
+METRICS = ("genret_recall", "genret_ndcg", "genret_mrr", "genret_ape", "genret_docid_health")
+"""Metrics for the `evaluate` library."""
+
+
+def metric_folder(name: str) -> Path:
+    """The folder of a metric, for `evaluate.load` and for a Space of the same name.
+
+    Args:
+        name: One of `METRICS`.
+
+    Raises:
+        ConfigError: When there is no such metric.
+
+    Example:
+        >>> evaluate.load(str(metric_folder("genret_recall")))
+    """
+    if name not in METRICS:
+        raise ConfigError(f"there is no metric '{name}'; known are {', '.join(METRICS)}.")
+    return Path(__file__).resolve().parent / "metric_folders" / name

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_genret.files import atomic_write_text
+from hf_genret.hub.facts import health, read_json, training_facts
 
 if TYPE_CHECKING:
     from hf_genret.retriever import GenRetriever
@@ -20,6 +20,10 @@ TEMPLATE_FILE = "modelcard_template.md"
 TAGS = ("generative-retrieval", "text-retrieval", "semantic-ids", "genret", "transformers")
 PLACEHOLDER = "OWNER/NAME"
 SYSTEM = "generative"
+MARKER = (
+    "<!-- Written by `hf-genret card`, which replaces this file. Delete this line to keep what "
+    "you change below. -->"
+)
 _METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 
 
@@ -93,20 +97,41 @@ def render_card(
     """
     import jinja2
 
+    training = training_facts(retriever)
     name = repo_id.split("/")[-1] if repo_id else "genret"
+    if training["base_model"]:
+        fields = {"base_model": training["base_model"], **fields}
     data = GenRetModelCardData(report, model_name=name, **fields)
-    template = jinja2.Environment(
+    environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
-    ).from_string(_template())
-    return template.render(
+    )
+    environment.filters["cell"] = _cell
+    return environment.from_string(_template()).render(
         card_data=data.to_yaml(),
+        marker=MARKER,
         title=name,
         repo_id=repo_id or PLACEHOLDER,
+        training=training,
+        health=health(retriever, report),
+        languages=_listed(fields.get("language")),
         index=retriever.describe(),
-        megabytes=lambda count: f"{count / 1e6:,.1f} MB",
+        megabytes=_megabytes,
         **_usage(retriever),
-        **_figures(report),
+        **_figures(report, training["data"].get("notes", ())),
     )
+
+
+def _cell(text: object) -> str:
+    """A text as one cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
+def _listed(value: str | Sequence[str] | None) -> str:
+    return value if isinstance(value, str) else ", ".join(value or ())
 
 
 def _template() -> str:
@@ -129,10 +154,10 @@ def _usage(retriever: GenRetriever) -> dict[str, Any]:
     }
 
 
-def _figures(report: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The table of results and what has to be said under it."""
+def _figures(report: Mapping[str, Any] | None, said: Sequence[str]) -> dict[str, Any]:
+    """The table of results and what has to be said under it, but for what was said already."""
     if not report or not report.get("systems"):
-        return {"report": None, "results": "", "results_title": "", "notes": []}
+        return {"report": None, "results": "", "results_title": "", "intervals": [], "notes": []}
     from hf_genret.evaluation import markdown_table
     from hf_genret.evaluation.report import notes, title
 
@@ -140,8 +165,20 @@ def _figures(report: Mapping[str, Any] | None) -> dict[str, Any]:
         "report": report,
         "results": markdown_table(report),
         "results_title": title(report),
-        "notes": notes(report),
+        "intervals": _intervals(report),
+        "notes": [note for note in notes(report) if note not in said],
     }
+
+
+def _intervals(report: Mapping[str, Any]) -> list[str]:
+    """The checkpoint's headline figures, each with its interval."""
+    metrics = report["systems"].get(SYSTEM, {}).get("metrics", {})
+    known = [(name, metrics[name]) for name in _METRICS if name in metrics]
+    return [
+        f"{name} {entry['mean']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+        for name, entry in known
+        if None not in (entry.get("mean"), entry.get("low"), entry.get("high"))
+    ]
 
 
 def write_card(
@@ -150,10 +187,18 @@ def write_card(
     report: Mapping[str, Any] | None = None,
     *,
     repo_id: str | None = None,
+    **fields: Any,
 ) -> None:
     """Write README.md, and report.json where there is a report, into a checkpoint folder.
 
     Both may be rewritten later: the manifest does not hold them against the checkpoint.
+
+    Args:
+        folder: The checkpoint.
+        retriever: What is described.
+        report: An evaluation report, for the figures.
+        repo_id: What the examples load; a placeholder by default.
+        **fields: Of the front matter, as in `GenRetModelCardData`.
 
     Raises:
         OSError: When the disk refuses.
@@ -163,7 +208,8 @@ def write_card(
     folder = Path(folder)
     if report is not None:
         write_report(report, folder / "report.json")
-    atomic_write_text(folder / "README.md", render_card(retriever, report, repo_id=repo_id))
+    card = render_card(retriever, report, repo_id=repo_id, **fields)
+    atomic_write_text(folder / "README.md", card)
 
 
 def finish_card(folder: Path, retriever: GenRetriever, repo_id: str) -> None:
@@ -178,8 +224,4 @@ def finish_card(folder: Path, retriever: GenRetriever, repo_id: str) -> None:
 
 def read_report(folder: Path) -> dict[str, Any] | None:
     """The report beside a checkpoint, None where there is none that can be read."""
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return report if isinstance(report, dict) else None
+    return read_json(folder / "report.json")

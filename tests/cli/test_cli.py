@@ -25,8 +25,12 @@ COMMANDS = [
     "explain",
     "inspect",
     "push",
+    "card",
+    "export",
     "recipes",
 ]
+
+HELD = {"corpus_field_map": None, "streaming": False}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -164,6 +168,26 @@ def test_index_loads_indexes_saves(calls, tmp_path):
     assert calls[2][1] == ("documents",) and calls[3][1] == (tmp_path / "new",)
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["train", "data", "--recipe", "uri", "--output", "new"], "train"),
+        (["evaluate", "out", "data"], "evaluate_checkpoint"),
+        (["compare", "data", "--systems", "uri", "--output", "new"], "compare"),
+        (["index", "out", "docs.jsonl", "--output", "new"], "load_documents"),
+    ],
+)
+def test_how_data_is_read_reaches_the_loader(calls, capsys, words, name):
+    """Every command that loads data maps columns and streams; a wrong map is wrong usage."""
+    read = {"corpus_field_map": {"text": "body", "title": "name"}, "streaming": True}
+    assert main([*words, "--columns", "text=body, title=name", "--streaming"]) == 0
+    (kwargs,) = (kwargs for called, _, kwargs in calls if called == name)
+    assert kwargs.get("reading", kwargs) == read
+    for wrong in ("text", "text=", "=body", "text=a,,title=b", "text=a,text=b"):
+        assert main([*words, "--columns", wrong]) == 2
+        assert "--columns" in capsys.readouterr().err
+
+
 def test_evaluate_names_its_systems(calls, capsys):
     """Evaluate passes split and systems on, each system once."""
     assert (
@@ -174,7 +198,7 @@ def test_evaluate_names_its_systems(calls, capsys):
         (
             "evaluate_checkpoint",
             ("out", "data", "dev"),
-            {"systems": ["bm25", "generative"], "vectors": None},
+            {"systems": ["bm25", "generative"], "vectors": None, "reading": HELD},
         )
     ]
     assert "tiny (f00d), test" in capsys.readouterr().out
@@ -209,6 +233,7 @@ def test_compare_passes_everything_on(calls, capsys, tmp_path):
         "settings": ["a=1", "b.c=2"],
         "baseline": "bm25",
         "split": "dev",
+        "reading": HELD,
         "sizes": "4x4",
         "fusion": "weighted",
         "repeat": "uri",

@@ -149,24 +149,6 @@ def test_hub_failure_is_one_sentence():
     assert "\n" not in str(caught.value)
 
 
-def test_hub_beir_form(monkeypatch):
-    """Configurations corpus and queries, judgments in a repository beside them."""
-    datasets = pytest.importorskip("datasets")
-    parts = saved_parts()
-
-    def load(name, config=None):
-        if config is not None:
-            return datasets.DatasetDict({config: parts[config]})
-        assert name == "BeIR/toy-qrels"
-        return datasets.DatasetDict(test=parts["qrels_train"])
-
-    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda name: ["corpus", "queries"])
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    data = load_data("BeIR/toy")
-    assert data.name == "toy" and data.split("test").relevant == [{1: 1.0}]
-    assert load_documents("BeIR/toy").ids == data.documents.ids
-
-
 @pytest.mark.parametrize("source", ["a/b/c", "name", "/abs/path", "../up", "./a"])
 def test_what_is_no_hub_name(source):
     """Only user/name is asked of the Hub."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hf_genret.data import Documents, docstrings, stdlib_data
+from hf_genret.data import Documents, docstrings, load_data, stdlib_data
 from hf_genret.data.holdout import first_sentence, hold_out_sentences
 from hf_genret.errors import ConfigError, DataError
 
@@ -122,3 +122,17 @@ def test_negative_numbers():
     """Sizes and seed below 0 are refused."""
     with pytest.raises(ConfigError, match="0 or more"):
         stdlib_data(test_queries=-1)
+
+
+def test_by_name(tmp_path, monkeypatch):
+    """`stdlib:MODULES` is a part with its own queries; a folder of that name comes first."""
+    data = load_data("stdlib:asyncio,logging")
+    assert data.name == "stdlib" and data.notes[0] == "Modules: asyncio, logging."
+    assert {name: len(queries) for name, queries in data.splits.items()} == {"test": 100, "dev": 60}
+    assert {name.split(".")[0] for name in data.documents.ids} == {"asyncio", "logging"}
+    with pytest.raises(ConfigError, match="160 queries were asked for"):
+        load_data("stdlib:json")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stdlib").mkdir()
+    (tmp_path / "stdlib" / "corpus.jsonl").write_text('{"_id": "1", "text": "mine"}\n')
+    assert load_data("stdlib").documents.ids == ["1"]

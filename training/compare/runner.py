@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -13,7 +13,7 @@ from hf_genret.errors import ConfigError, GenRetError
 from hf_genret.evaluation import scrub_command
 from hf_genret.evaluation.fusion import Method
 from hf_genret.evaluation.report import report as make_report
-from hf_genret.training.api import task_of
+from hf_genret.training.api import reading_words, task_of
 from hf_genret.training.checks import known, nearest
 from hf_genret.training.compare.assemble import Measured, assemble
 from hf_genret.training.compare.checkpoints import shown_setting, training_record
@@ -40,6 +40,7 @@ def compare(
     sizes: str | Iterable[str] = (),
     fusion: str = "rrf",
     repeat: str | Iterable[str] = (),
+    reading: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] = logger.info,
 ) -> dict[str, Any]:
     """Train what is not there, measure every system on one split, and write the report.
@@ -60,6 +61,7 @@ def compare(
         fusion: How two systems are joined: `rrf` or `weighted`.
         repeat: Of the systems, those that are trained with every seed; the others with the first
             alone. All by default.
+        reading: Arguments of `load_data`, for example `{"streaming": True}`.
         tell: Hears what is being trained and measured.
 
     Returns:
@@ -80,10 +82,12 @@ def compare(
         raise ConfigError(f"seeds is {seeds}; at least 1 was expected.")
     plan = Plan(needed_systems(listed), list(settings), task_of(data))
     folder = Path(output).expanduser().resolve()
-    results = Results(folder, load_data(data), plan, split, cast(Method, fusion), tell)
+    loaded = load_data(data, **(reading or {}))
+    results = Results(folder, loaded, plan, split, cast(Method, fusion), tell)
     measured, failed = _run(results, listed, seeds, repeated or names)
     found = assemble(listed, measured, results, against)
     command = _command(listed, seeds, settings, baseline, split, fusion, repeated)
+    command += reading_words(reading)
     places = {str(folder): "DIR", str(output): "DIR", str(data): "DATA"}
     report = make_report(
         results.data,
