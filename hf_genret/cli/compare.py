@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hf_genret.cli import options
-from hf_genret.cli.output import output
+from hf_genret.cli.output import Output, output
 
 
 def compare(
@@ -96,12 +96,19 @@ def compare(
             reading=reading,
             tell=lambda line: result.console.print(line, markup=False),
         )
-        if report["systems"]:
-            result.console.print(comparison.quality_table(report))
-        for failure in report["failed"]:
-            line = f"Failed: {failure['system']}, seed {failure['seed']}: {failure['error']}"
-            result.console.print(line, markup=False)
+        _show(result, report)
         result.console.print(f"Report: {out / 'report.md'}", markup=False)
         result.write(report)
     if report["failed"]:
         raise typer.Exit(1)
+
+
+def _show(result: Output, report: dict[str, Any]) -> None:
+    """The table, and what failed."""
+    from hf_genret.training.compare import quality_table
+
+    if report["systems"]:
+        result.console.print(quality_table(report))
+    for failure in report["failed"]:
+        line = f"Failed: {failure['system']}, seed {failure['seed']}: {failure['error']}"
+        result.console.print(line, markup=False)
