@@ -106,6 +106,6 @@ def test_balanced_kmeans_beside_a_min_cost_flow(points, record, goals):
     goals.add(name, 1.0, ratio(times, "theirs", "ours"), "k-means-constrained", least=True)
     figures = {
         "milliseconds": medians(times),
-        "inertia": {"ours": own, "theirs": theirs().inertia_},
+        "inertia": {"ours": own, "theirs": float(theirs().inertia_)},
     }
     record("balanced_kmeans", figures)
