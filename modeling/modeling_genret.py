@@ -31,6 +31,7 @@ from .pretrained_genret import GenRetPreTrainedModel  # noqa: F401
 from .ranking_genret import Ranker
 from .retrieval_genret import IndexedModel, follow_index
 from .sides_genret import GenRetEncoder
+from .steps_genret import DecoderSteps  # noqa: F401
 from .vectors_genret import VECTORS_FILE  # noqa: F401
 
 # From a local folder transformers 5.0 takes only the files that this one imports itself, so every

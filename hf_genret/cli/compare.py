@@ -78,7 +78,6 @@ def compare(
 
     - `hf-genret compare my-data --systems uri,uri:no_em,uri+bm25 --seeds 3 --output out --json -`
     """
-    reading = options.reading(columns, streaming)
     from hf_genret.training import compare as comparison
 
     with output(json_file) as result:
@@ -93,22 +92,20 @@ def compare(
             sizes=sizes or (),
             fusion=fusion,
             repeat=repeat,
-            reading=reading,
+            reading=options.reading(columns, streaming),
             tell=lambda line: result.console.print(line, markup=False),
         )
-        _show(result, report)
+        if report["systems"]:
+            result.console.print(comparison.quality_table(report))
+        _say_failures(result, report["failed"])
         result.console.print(f"Report: {out / 'report.md'}", markup=False)
         result.write(report)
     if report["failed"]:
         raise typer.Exit(1)
 
 
-def _show(result: Output, report: dict[str, Any]) -> None:
-    """The table, and what failed."""
-    from hf_genret.training.compare import quality_table
-
-    if report["systems"]:
-        result.console.print(quality_table(report))
-    for failure in report["failed"]:
+def _say_failures(result: Output, failed: list[dict[str, Any]]) -> None:
+    """A line for each system and seed that failed."""
+    for failure in failed:
         line = f"Failed: {failure['system']}, seed {failure['seed']}: {failure['error']}"
         result.console.print(line, markup=False)
