@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from memory import forget_peaks, memory
 
 CODES, DIM = 256, 16
 BELOW = 16  # of the first level's codes, below which the second level is assigned
-
-
-def memory(what):
-    """MB of this process, `VmRSS` now or `VmHWM` at most since it was last reset."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{what}:\s+(\d+)", status)[1]) / 1024
 
 
 class Watch:
@@ -34,7 +27,7 @@ class Watch:
         self.base, self.figures = memory("VmRSS"), {}
 
     def __call__(self, name, function):
-        Path("/proc/self/clear_refs").write_text("5")  # peaks count from here
+        forget_peaks()
         start, worked = time.perf_counter(), time.process_time()
         result = function()
         self.figures[name] = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
+from memory import forget_peaks, memory
 
 from hf_genret.modeling import GenRetConfig, GenRetModel
 from hf_genret.training.objectives import Context, RankerObjective
@@ -39,12 +39,12 @@ def step_of(chunk, threads):
     objective = RankerObjective(context, {"cache_chunk": chunk})
     for parameter in model.encoder.parameters():
         parameter.grad = torch.zeros_like(parameter)  # needed either way
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory("VmRSS")
+    forget_peaks()
     start = time.perf_counter()
     objective(model, batch)["ranker"].backward()
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (peak - before) / 1024, 1e3 * seconds
+    return memory("VmHWM") - before, 1e3 * seconds
 
 
 def test_memory_of_a_contrastive_step(record):
