@@ -26,7 +26,7 @@ quickstart: $(VENV)/.baselines ## Install, train on the standard library's docum
 	$(BIN)/hf-genret quickstart $(ARGS)
 
 test: $(VENV)/.dev ## Install what tests need and run them all with the coverage gate (90 %)
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 lint: $(VENV)/.dev .lint/hf_genret ## Check style, formatting and types
 	$(BIN)/ruff check .
