@@ -219,3 +219,8 @@ def data_facts(documents: Documents) -> dict[str, Any]:
     from hf_genret.data.fingerprint import fingerprint
 
     return {"fingerprint": fingerprint(documents, {}), "documents": len(documents)}
+
+
+def full_text(document: Mapping[str, Any]) -> str:
+    """Title and text of a stored document, as `hf_genret.data.schema.FullTexts` joins them."""
+    return f"{document['title'] or ''} {document['text'] or ''}".strip()

@@ -249,10 +249,11 @@ def _ragged(
         keep = allowed.at(children.level, edge, row, len(children))
         row, edge = row[keep], edge[keep]
     code = children.codes[edge].long()
-    found = scores.reshape(-1)[row * scores.shape[1] + code]
+    place = row * scores.shape[1] + code
+    found = scores.reshape(-1)[place]
     out = _nothing(scores, out)
     if out.is_contiguous():
-        out.view(-1)[row * scores.shape[1] + code] = found
+        out.view(-1)[place] = found
     else:
         out[row, code] = found
     return out

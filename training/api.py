@@ -23,6 +23,7 @@ from hf_genret.errors import ConfigError
 from hf_genret.evaluation import per_query, scrub_command, theorem1_report
 from hf_genret.evaluation.report import report as make_report
 from hf_genret.files import atomic_write_text
+from hf_genret.manifest import TRAINING_FILE
 from hf_genret.retriever import GenRetriever
 from hf_genret.training.build import Start, build
 from hf_genret.training.controls import save_control, train_control
@@ -350,7 +351,7 @@ def _publish(
     parts = ("method", "recipe", "schedule", "stages", "training", "warnings", "seconds")
     training = {key: report[key] for key in (*parts, "distributions")}
     extras = work / _BESIDE
-    atomic_write_text(extras / "training.json", json.dumps(training, indent=1) + "\n")
+    atomic_write_text(extras / TRAINING_FILE, json.dumps(training, indent=1) + "\n")
     retriever.save_pretrained(output, extra_manifest=facts, beside=extras)
     shutil.rmtree(work, ignore_errors=True)
 

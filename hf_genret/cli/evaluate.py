@@ -56,7 +56,7 @@ def _systems(names: str | None) -> list[str] | None:
         return None
     from hf_genret.evaluation.report import SYSTEMS
 
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = options.listed(names)
     if not wanted:
         raise ConfigError("--systems names no system.")
     for name in wanted:

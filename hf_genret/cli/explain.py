@@ -39,7 +39,7 @@ def explain(
 
     - `hf-genret explain out "join two paths" os.path.join --json -`
     """
-    items = [item.strip() for item in (history or "").split(",") if item.strip()] or None
+    items = options.listed(history) or None
     *query, identifier = words
     if len(query) > 1:
         raise ConfigError("give one QUERY in quotes and one ID.")

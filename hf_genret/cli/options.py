@@ -88,3 +88,8 @@ def nearest(word: str, known: list[str]) -> str:
     """`did you mean 'x'?` where a known word is near, else the whole list."""
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(known))}."
+
+
+def listed(text: str | None) -> list[str]:
+    """What stands between commas, without blanks; none for no text."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

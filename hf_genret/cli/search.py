@@ -34,7 +34,7 @@ def search(
 
     - `hf-genret search out "join two paths" --json -`
     """
-    items = [item.strip() for item in (history or "").split(",") if item.strip()]
+    items = options.listed(history)
     if query is None and not items:
         raise ConfigError("give a QUERY, a --history, or both.")
     from hf_genret.cli.tables import hit_record, show_hits

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from hf_genret.documents import full_text
 from hf_genret.encoding import QuerySource, pooled_vectors
 from hf_genret.errors import ConfigError, MissingExtraError
 from hf_genret.hits import unjudged
@@ -57,9 +58,7 @@ class Others:
         try:
             with self._building:
                 if self._bm25 is None:
-                    documents = self.retriever.documents
-                    texts = [f"{one['title'] or ''} {one['text'] or ''}" for one in documents]
-                    self._bm25 = BM25(texts)
+                    self._bm25 = BM25([full_text(one) for one in self.retriever.documents])
         except (MissingExtraError, ConfigError) as error:
             return Ranked([], [], 0.0, str(error))
         mask = None if allowed is None else allowed.numpy()

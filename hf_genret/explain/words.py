@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from hf_genret.documents import DocumentStore
+from hf_genret.documents import DocumentStore, full_text
 from hf_genret.explain.nodes import leaves_below
 from hf_genret.modeling.index_genret import DocidIndex
 
@@ -88,7 +88,7 @@ def _counts(documents: DocumentStore) -> tuple[sparse.csr_matrix, list[str]]:
     numbers: dict[str, int] = {}
     words, counts, ends = array("i"), array("f"), array("q", [0])
     for document in tqdm(documents, "Counting words", len(documents), leave=False, delay=2):
-        found = _words(f"{document['title'] or ''} {document['text'] or ''}")
+        found = _words(full_text(document))
         for word, count in Counter(found or [document["id"]]).items():
             words.append(numbers.setdefault(word, len(numbers)))
             counts.append(1 + log(count))

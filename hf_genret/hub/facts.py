@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_genret.evaluation.health import check_ids
+from hf_genret.manifest import TRAINING_FILE
 
 if TYPE_CHECKING:
     from hf_genret.retriever import GenRetriever
 
-RECORD_FILE = "training.json"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -29,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def training_record(retriever: GenRetriever) -> dict[str, Any]:
     """What training wrote down of a checkpoint; empty for a corpus it was not trained on."""
     folder = retriever.folder
-    return (read_json(folder / RECORD_FILE) if folder is not None else None) or {}
+    return (read_json(folder / TRAINING_FILE) if folder is not None else None) or {}
 
 
 def training_facts(retriever: GenRetriever) -> dict[str, Any]:

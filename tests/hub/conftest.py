@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # the servers, as in a folder of scripts
 ROOT = Path(__file__).resolve().parents[2]
 START = """
 from hf_genret.data.schema import Documents
@@ -39,10 +39,9 @@ def error(call):
 @pytest.fixture(scope="module")
 def hub():
     """A running Hub, without repositories when the module starts."""
-    spec = importlib.util.spec_from_file_location("fake_hub", Path(__file__).parent / "fake_hub.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.FakeHub() as server:
+    from fake_hub import FakeHub
+
+    with FakeHub() as server:
         yield server
 
 

@@ -5,34 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from local_server import LocalServer
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 DATE = "2026-01-01T00:00:00.000Z"
 
 
-class FakeDatasets:
+class FakeDatasets(LocalServer):
     """One server; `repos` maps `datasets/owner/name` (or `spaces/...`) to its files."""
 
     def __init__(self, repos):
         self.repos = repos
         self.asked = []  # (method, path, range) of every request
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.hub = self
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+        super().__init__(Handler)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -7,9 +7,10 @@ import hashlib
 import json
 import re
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
+
+from local_server import LocalServer
 
 LFS = (".safetensors", ".parquet")
 REPO = (
@@ -18,7 +19,7 @@ REPO = (
 TOKEN = "hf_dummy"
 
 
-class FakeHub:
+class FakeHub(LocalServer):
     """One server for a test; `url` is its HF_ENDPOINT."""
 
     def __init__(self):
@@ -31,19 +32,7 @@ class FakeHub:
         self.stored = []  # oids of LFS files in the order they came
         self.changed = []  # names that each commit added or removed, in the order of `uploads`
         self.variables = {}  # id of a Space -> {key: value}
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.hub = self
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+        super().__init__(Handler)
 
     def files(self, repo, revision="main"):
         """Content of a repository's files at a branch or commit; None where there is none."""

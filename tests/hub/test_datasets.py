@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -91,11 +90,9 @@ def repositories():
 @pytest.fixture(scope="module")
 def data_hub():
     """A running Hub with these repositories."""
-    path = Path(__file__).parent / "fake_datasets.py"
-    spec = importlib.util.spec_from_file_location("fake_datasets", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.FakeDatasets(repositories()) as server:
+    from fake_datasets import FakeDatasets
+
+    with FakeDatasets(repositories()) as server:
         yield server
 
 
