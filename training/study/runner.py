@@ -1,0 +1,381 @@
+"""The study from data to report: cells trained and measured where they are not, one after another."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_genret.data import RetrievalData, load_data
+from hf_genret.errors import ConfigError, GenRetError
+from hf_genret.evaluation import scrub_command
+from hf_genret.evaluation.report import report as make_report
+from hf_genret.training.api import reading_words, task_of
+from hf_genret.training.compare.checkpoints import Checkpoints, shown_setting, training_record
+from hf_genret.training.compare.plan import START, Plan
+from hf_genret.training.recipes import load_recipe
+from hf_genret.training.study.cells import (
+    Facts,
+    Place,
+    Values,
+    drop,
+    identity_of,
+    load_cell,
+    measure,
+    save_cell,
+)
+from hf_genret.training.study.clock import Clock, spoken
+from hf_genret.training.study.grid import (
+    FACTORS,
+    FULL,
+    QUICK,
+    Cell,
+    make_cells,
+    make_grid,
+    query_settings,
+    shared_settings,
+)
+from hf_genret.training.study.slices import Slices, make_slices
+from hf_genret.training.study.probabilities import probability_facts
+from hf_genret.training.study.write import write_study
+
+logger = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks of a study.
+
+    Attributes:
+        data: Folder, file or `datasets` name, as `load_data` takes it.
+        settings: Overrides for all cells, `key=value`.
+        factors: Names in `FACTORS`; all by default.
+        recipe: Of the generative system.
+        quick: Few values, few steps, few documents.
+        seeds: Trainings of each cell, with seeds from 0.
+        zero_shot: Another corpus with test queries, searched without training on it.
+        keep_checkpoints: Keep every checkpoint and not only the defaults' on the whole corpus.
+        reading: Arguments of `load_data`.
+    """
+
+    data: str | Path
+    settings: Sequence[str] = ()
+    factors: Sequence[str] = ()
+    recipe: str = "uri"
+    quick: bool = False
+    seeds: int = 1
+    zero_shot: str | Path | None = None
+    keep_checkpoints: bool = False
+    reading: Mapping[str, Any] | None = None
+
+
+class Study:
+    """Data, cells and recipes of a study, all checked before anything is trained.
+
+    Args:
+        wish: What is asked for.
+
+    Raises:
+        ConfigError: For an unknown factor, recipe or setting.
+        DataError: When the data have a fault, no test queries, or histories.
+    """
+
+    def __init__(self, wish: Wish) -> None:
+        self.wish, self.values = wish, QUICK if wish.quick else FULL
+        if wish.seeds < 1:
+            raise ConfigError(f"seeds is {wish.seeds}; at least 1 was expected.")
+        if task_of(wish.data) != "text":
+            raise ConfigError(
+                "the study needs documents and queries with texts; histories of items have no "
+                "pseudo-queries, slices or other corpus to index."
+            )
+        self.factors = _factors(wish)
+        settings = list(wish.settings)
+        recipe = load_recipe(START.recipe, query_settings(self.values, settings), "text")
+        self.slices = self._cut(wish.data, wish.reading, recipe)
+        whole = self.slices.whole
+        grid = make_grid(wish.recipe, self.values, settings, len(whole.documents))
+        self.cells = make_cells(grid, self.factors, wish.seeds, settings)
+        systems = {cell.trained.name: cell.trained for cell in self.cells}
+        shared = shared_settings(self.values, settings)
+        self.plan = Plan(list(systems.values()), shared, "text")
+        self._elsewhere: Place | None = None
+        self._parts: dict[float, RetrievalData] = {}
+        if wish.zero_shot is not None:
+            found = self._cut(wish.zero_shot, wish.reading, recipe).whole
+            self._elsewhere = Place(found, found.split("test"))
+
+    def _cut(self, data: str | Path, reading: Mapping[str, Any] | None, recipe: Any) -> Slices:
+        loaded, most = load_data(data, **(reading or {})), self.values.most
+        return make_slices(loaded, recipe, self.values.shares, most=most)
+
+    def part(self, share: float) -> RetrievalData:
+        """What a cell of a share is trained on."""
+        if share not in self._parts:
+            self._parts = {share: self.slices.at(share)}  # one at a time: texts weigh
+        return self._parts[share]
+
+    def place(self, cell: Cell) -> Place:
+        """What a cell is measured on.
+
+        The factor `corpus` has the queries that all its parts answer, others all test queries.
+        """
+        if cell.elsewhere:
+            assert self._elsewhere is not None  # or the factor would not be there
+            return self._elsewhere
+        if cell.factor != "corpus":
+            whole = self.slices.whole
+            return Place(whole, whole.split("test"))
+        part = self.part(cell.share)
+        fixed = self.slices.fixed if cell.share >= 1 else part.split("test")
+        return Place(part, fixed)
+
+    def identity(self, cell: Cell) -> str:
+        """What a cell's figures are figures of."""
+        recipe = self.plan.recipe(cell.trained).settings
+        shared = self.plan.shares_start(cell.trained)
+        start = self.plan.recipe(START).settings if shared else None
+        part = self.part(cell.share).fingerprint
+        return identity_of(cell, self.place(cell), part, recipe, start)
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of how the study was made."""
+        values = self.values
+        return {
+            "quick": self.wish.quick,
+            "recipe": self.wish.recipe,
+            "factors": list(self.factors),
+            "slices": {"shares": list(values.shares), **self.slices.facts(values.shares)},
+            "train_queries": len(self.slices.whole.splits["train"]),
+            "steps": {
+                setting.split(".")[1]: int(setting.split("=")[1])
+                for setting in values.settings
+                if ".max_steps=" in setting
+            },
+            "zero_shot": None if self._elsewhere is None else self._elsewhere.data.name,
+        }
+
+    def command(self) -> str:
+        """The command as others can give it."""
+        wish = self.wish
+        line = ["hf-genret", "study", "DATA"]
+        line += ["--factors", ",".join(wish.factors)] if wish.factors else []
+        line += ["--recipe", wish.recipe] if wish.recipe != "uri" else []
+        for setting in wish.settings:
+            line += ["--set", shown_setting(setting)]
+        line += ["--quick"] if wish.quick else []
+        line += ["--seeds", str(wish.seeds)] if wish.seeds > 1 else []
+        line += ["--zero-shot", "OTHER"] if wish.zero_shot is not None else []
+        return scrub_command([*line, "--output", "DIR"], {}) + reading_words(wish.reading)
+
+
+def study(wish: Wish, output: str | Path, *, tell: Tell = logger.info) -> dict[str, Any]:
+    """Train what is not there, measure every cell, and write the report.
+
+    Started again with the same arguments it goes on where it was stopped; what was measured is
+    neither trained nor measured again. A cell that fails is reported, and the others go on.
+
+    Args:
+        wish: What is asked for.
+        output: Folder for cells, checkpoints and the report.
+        tell: Hears what is being trained and measured, and how long the rest will take.
+
+    Returns:
+        The report, also in `report.json`; `failed` names what did not work.
+
+    Raises:
+        ConfigError: For an unknown factor, recipe or setting, before anything is trained.
+        DataError: When the data have a fault, no test queries, or histories.
+    """
+    began = time.perf_counter()
+    plan, folder = Study(wish), Path(output).expanduser().resolve()
+    runner = Runner(plan, folder, tell)
+    runner.run()
+    cells, values = runner.results()
+    report = make_report(
+        plan.slices.whole,
+        "test",
+        plan.command(),
+        0,
+        time.perf_counter() - began,
+        {},
+        extra={
+            "study": plan.facts(),
+            "seeds": list(range(wish.seeds)),
+            "cells": cells,
+            "failed": runner.failed,
+        },
+    )
+    return write_study(report, values, folder)
+
+
+def list_cells(wish: Wish, output: str | Path) -> list[tuple[Cell, bool]]:
+    """The cells of a study in order, and whether each is done; nothing is trained.
+
+    Args:
+        wish: What is asked for.
+        output: Folder of the study.
+    """
+    plan, folder = Study(wish), Path(output).expanduser().resolve()
+    runner = Runner(plan, folder, logger.info)
+    return [(cell, runner.kept(cell) is not None) for cell in plan.cells]
+
+
+class Runner:
+    """Goes through the cells of a study.
+
+    Args:
+        plan: The study.
+        folder: Where everything goes.
+        tell: Hears of it.
+    """
+
+    def __init__(self, plan: Study, folder: Path, tell: Tell) -> None:
+        self.plan, self.folder, self.tell = plan, folder, tell
+        self.failed: list[dict[str, str]] = []
+        self.clock = Clock()
+        self._identities = {cell.slug: plan.identity(cell) for cell in plan.cells}
+        self._checkpoints: dict[float, Checkpoints] = {}
+
+    def kept(self, cell: Cell) -> tuple[Facts, Values] | None:
+        """A cell as it lies there; None where it has to be made."""
+        return load_cell(self.folder / "cells" / cell.slug, self._identities[cell.slug])
+
+    def run(self) -> None:
+        """Every cell that is not there."""
+        open_cells = [cell for cell in self.plan.cells if self.kept(cell) is None]
+        done = len(self.plan.cells) - len(open_cells)
+        if done:
+            self.tell(f"{done} of {len(self.plan.cells)} cells are there already.")
+        for place, cell in enumerate(open_cells):
+            number = f"{done + place + 1}/{len(self.plan.cells)} {cell.title}"
+            self.clock.start()
+            try:
+                trained = self._make(cell, lambda what, number=number: self.tell(f"{number}: {what}"))
+                self.clock.stop(cell, trained)
+            except (GenRetError, ValueError, RuntimeError) as error:
+                # Hours of other cells are not given up for one.
+                logger.debug("%s failed", cell.slug, exc_info=True)
+                self.tell(f"{number}: failed: {error}")
+                self.failed.append({"cell": cell.slug, "error": self._plain(str(error))})
+            rest = open_cells[place + 1 :]
+            self._clear(cell, rest)
+            left = self.clock.left(rest)
+            if rest and left is not None:
+                self.tell(f"{number}: about {spoken(left)} left")
+
+    def results(self) -> tuple[list[Facts], dict[str, Values]]:
+        """All cells that are there, and the values of their queries by slug."""
+        cells, values = [], {}
+        for cell in self.plan.cells:
+            found = self.kept(cell)
+            if found is not None:
+                cells.append({"slug": cell.slug, **found[0]})
+                values[cell.slug] = found[1]
+        return cells, values
+
+    def _make(self, cell: Cell, tell: Tell) -> bool:
+        """One cell, made and written; whether it was trained for."""
+        twin = self._twin(cell)
+        if twin is not None:
+            tell("as " + twin[0]["title"])
+            self._save(cell, *twin)
+            return False
+        checkpoints = self._checkpoints_of(cell.share)
+        place = checkpoints.place(cell.trained, cell.seed)
+        before = place.is_dir()
+        checkpoints.tell = lambda line: tell(line.partition(": ")[2] or line)
+        checkpoint = checkpoints.get(cell.trained, cell.seed)
+        tell("measuring")
+        facts, values = measure(cell, checkpoint, self.plan.place(cell), probability_facts)
+        facts["costs"]["training_seconds"] = self._training_seconds(cell, checkpoints)
+        facts |= {"settings": self.plan.plan.settings_of(cell.trained)}
+        facts |= {"command": checkpoints.command(cell.trained, cell.seed)}
+        self._save(cell, facts, values)
+        return not before
+
+    def _save(self, cell: Cell, facts: Facts, values: Values) -> None:
+        """Figures and where they stand in the grid."""
+        value = facts[cell.counts] if cell.counts else cell.value
+        about = {
+            "factor": cell.factor,
+            "value": value,
+            "label": cell.label,
+            "title": cell.title,
+            "system": cell.line,
+            "baseline": cell.baseline,
+            "recipe": cell.trained.recipe,
+            "seed": cell.seed,
+            "identity": self._identities[cell.slug],
+        }
+        save_cell(self.folder / "cells" / cell.slug, {**facts, **about}, values)
+
+    def _twin(self, cell: Cell) -> tuple[Facts, Values] | None:
+        """A cell of another factor with the same figures."""
+        own = self._identities[cell.slug]
+        for other in self.plan.cells:
+            if other.slug != cell.slug and self._identities[other.slug] == own:
+                found = self.kept(other)
+                if found is not None:
+                    return found
+        return None
+
+    def _checkpoints_of(self, share: float) -> Checkpoints:
+        if share not in self._checkpoints:
+            self._checkpoints[share] = Checkpoints(
+                self.folder / "checkpoints" / f"corpus-{100 * share:g}",
+                self.plan.part(share),
+                self.plan.plan,
+                self.tell,
+                encodings=self.folder / "encodings",
+            )
+        return self._checkpoints[share]
+
+    def _training_seconds(self, cell: Cell, checkpoints: Checkpoints) -> float:
+        """Of the cell and of the start that it shares; none on a corpus that is only indexed."""
+        if cell.elsewhere:
+            return 0.0
+        seconds = float(training_record(checkpoints.place(cell.trained, cell.seed))["seconds"])
+        if self.plan.plan.shares_start(cell.trained):
+            seconds += float(training_record(checkpoints.place(START, cell.seed))["seconds"])
+        return seconds
+
+    def _clear(self, cell: Cell, rest: Sequence[Cell]) -> None:
+        """Remove the checkpoint that no later cell needs, unless it is a default's of the whole."""
+        if self.plan.wish.keep_checkpoints:
+            return
+        needed = {other.training for other in rest}
+        needed |= {(other.share, other.seed, START.name) for other in rest}
+        defaults = (START.name, self.plan.wish.recipe)
+        for name in {cell.trained.name, START.name}:
+            whole = cell.share >= 1 and name in defaults
+            if not whole and (cell.share, cell.seed, name) not in needed:
+                checkpoints = self._checkpoints.get(cell.share)
+                if checkpoints is not None:
+                    drop(checkpoints.folder / f"seed-{cell.seed}" / name)
+
+    def _plain(self, text: str) -> str:
+        """A sentence without the folders of this machine."""
+        for place, name in ((str(self.folder), "DIR"), (str(self.plan.wish.data), "DATA")):
+            text = text.replace(place, name)
+        return " ".join(text.split())
+
+
+def _factors(wish: Wish) -> list[str]:
+    """The factors that are asked for; zero-shot where there is another corpus.
+
+    Raises:
+        ConfigError: For an unknown factor, or zero-shot without another corpus.
+    """
+    asked = list(wish.factors)
+    if "zero_shot" in asked and wish.zero_shot is None:
+        raise ConfigError("the factor zero_shot needs another corpus: --zero-shot OTHER_DATA.")
+    chosen = asked or [name for name in FACTORS if name != "zero_shot"]
+    if wish.zero_shot is not None and "zero_shot" not in chosen:
+        chosen.append("zero_shot")
+    return chosen
