@@ -24,16 +24,15 @@ class Clock:
         """A cell begins."""
         self._began = time.perf_counter()
 
-    def stop(self, cell: Cell, trained: bool) -> None:
-        """A cell is done."""
-        kind = (cell.line == DENSE, trained)
-        self._seconds.setdefault(kind, []).append(time.perf_counter() - self._began)
+    def stop(self, cell: Cell, trained: bool) -> float:
+        """A cell is done; the seconds it took."""
+        kind, took = (cell.line == DENSE, trained), time.perf_counter() - self._began
+        self._seconds.setdefault(kind, []).append(took)
         self._trained.add(cell.training)
+        return took
 
-    def left(self, cells: Sequence[Cell]) -> float | None:
-        """Seconds that some cells may take; None before the first is done."""
-        if not self._seconds:
-            return None
+    def left(self, cells: Sequence[Cell]) -> float:
+        """Seconds that some cells may take; 0 before the first is done."""
         known, total = set(self._trained), 0.0
         for cell in cells:
             total += self._mean((cell.line == DENSE, cell.training not in known))
@@ -46,7 +45,8 @@ class Clock:
         for like in (kind, (not dense, trained)):
             if like in self._seconds:
                 return float(np.mean(self._seconds[like]))
-        return float(np.mean(sum(self._seconds.values(), []))) if trained else 0.0
+        seen = [took for kind_took in self._seconds.values() for took in kind_took]
+        return float(np.mean(seen)) if trained and seen else 0.0
 
 
 def spoken(seconds: float) -> str:

@@ -253,21 +253,15 @@ class Runner:
         if done:
             self.tell(f"{done} of {len(self.plan.cells)} cells are there already.")
         for place, cell in enumerate(open_cells):
-            number = f"{done + place + 1}/{len(self.plan.cells)} {cell.title}"
-            self.clock.start()
-            try:
-                trained = self._make(cell, lambda what, number=number: self.tell(f"{number}: {what}"))
-                self.clock.stop(cell, trained)
-            except (GenRetError, ValueError, RuntimeError) as error:
-                # Hours of other cells are not given up for one.
-                logger.debug("%s failed", cell.slug, exc_info=True)
-                self.tell(f"{number}: failed: {error}")
-                self.failed.append({"cell": cell.slug, "error": self._plain(str(error))})
             rest = open_cells[place + 1 :]
+            name = f"{done + place + 1}/{len(self.plan.cells)} {cell.title}"
+            twin = self._twin(cell)
+            if twin is not None:
+                self._save(cell, *twin)
+                self.tell(f"{name}: the same as {twin[0]['title']}")
+            else:
+                self._try(cell, name, rest)
             self._clear(cell, rest)
-            left = self.clock.left(rest)
-            if rest and left is not None:
-                self.tell(f"{number}: about {spoken(left)} left")
 
     def results(self) -> tuple[list[Facts], dict[str, Values]]:
         """All cells that are there, and the values of their queries by slug."""
@@ -279,13 +273,31 @@ class Runner:
                 values[cell.slug] = found[1]
         return cells, values
 
+    def _try(self, cell: Cell, name: str, rest: Sequence[Cell]) -> None:
+        """One cell, and how long the rest will take; what fails is said and noted."""
+        self.clock.start()
+        try:
+            trained = self._make(cell, lambda what: self.tell(f"{name}: {what}"))
+        except (GenRetError, ValueError, RuntimeError) as error:
+            # Hours of other cells are not given up for one.
+            logger.debug("%s failed", cell.slug, exc_info=True)
+            self.tell(f"{name}: failed: {error}")
+            self.failed.append({"cell": cell.slug, "error": self._plain(str(error))})
+            return
+        took = self.clock.stop(cell, trained)
+        left = self.clock.left([other for other in rest if not self._shares(other, cell, rest)])
+        self.tell(f"{name}: done in {spoken(took)}, about {spoken(left)} left")
+
+    def _shares(self, cell: Cell, done: Cell, rest: Sequence[Cell]) -> bool:
+        """Whether a cell's figures are those of one before it, so that they take no time."""
+        own = self._identities[cell.slug]
+        before = [done, *rest[: rest.index(cell)]]
+        if any(self._identities[other.slug] == own for other in before):
+            return True
+        return self._twin(cell) is not None
+
     def _make(self, cell: Cell, tell: Tell) -> bool:
         """One cell, made and written; whether it was trained for."""
-        twin = self._twin(cell)
-        if twin is not None:
-            tell("as " + twin[0]["title"])
-            self._save(cell, *twin)
-            return False
         checkpoints = self._checkpoints_of(cell.share)
         place = checkpoints.place(cell.trained, cell.seed)
         before = place.is_dir()
