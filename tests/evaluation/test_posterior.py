@@ -92,7 +92,7 @@ def by_hand(model, tokenizer, queries):
 def test_equal_to_the_product_of_softmaxes(make_model, tokenizer, queries, heads):
     """Every kind of head gives what one id after another gives."""
     model = make_model(**HEADS[heads])
-    found = generative_posterior(model, tokenizer, queries, keep_free=True)
+    found = generative_posterior(model, tokenizer, queries)
     among, free = by_hand(model, tokenizer, queries)
     np.testing.assert_allclose(np.exp(found.log_p), among, rtol=2e-4, atol=1e-7)
     np.testing.assert_allclose(np.exp(found.free_log_p), free, rtol=2e-4, atol=1e-7)
@@ -102,11 +102,29 @@ def test_equal_to_the_product_of_softmaxes(make_model, tokenizer, queries, heads
 def test_sums_to_one_and_leaks_what_is_missing(make_model, tokenizer, queries):
     """The ids that exist share everything; without the constraint they share the rest."""
     model = make_model()
-    found = generative_posterior(model, tokenizer, queries, keep_free=True)
+    found = generative_posterior(model, tokenizer, queries)
     np.testing.assert_allclose(np.exp(found.log_p.astype(float)).sum(1), 1, atol=1e-5)
     left = 1 - np.exp(found.free_log_p.astype(float)).sum(1)
     np.testing.assert_allclose(found.leaked, left, atol=1e-5)
     assert (found.leaked > 0.05).all()
+
+
+@pytest.mark.parametrize("sizes", [[4, 3, 5], [8, 8, 8, 8], [40]])
+def test_certain_codes_need_no_decoder(make_model, tokenizer, queries, sizes, monkeypatch):
+    """Without the free form the same probabilities come from fewer prefixes."""
+    model = make_model(codebook_sizes=sizes)
+    whole = generative_posterior(model, tokenizer, queries)
+    read = []
+    states = model.path_states
+    monkeypatch.setattr(
+        model, "path_states", lambda e, codes: read.append(len(codes)) or states(e, codes)
+    )
+    alone = generative_posterior(model, tokenizer, queries, free=False)
+    np.testing.assert_allclose(alone.log_p, whole.log_p, atol=1e-5)
+    assert alone.leaked is None
+    assert alone.free_log_p is None
+    branching = [(model.index.level(level)[0].diff() > 1).sum() for level in range(len(sizes))]
+    assert sum(read) <= len(queries) * int(sum(branching))
 
 
 def test_nothing_leaks_where_every_id_exists(make_model, tokenizer, queries):
@@ -114,7 +132,7 @@ def test_nothing_leaks_where_every_id_exists(make_model, tokenizer, queries):
     model = make_model(codebook_sizes=[3, 2])
     codes = torch.tensor(list(itertools.product(range(3), range(2))))
     model.set_index(codes, vectors=torch.randn(6, DIM))
-    found = generative_posterior(model, tokenizer, queries, keep_free=True)
+    found = generative_posterior(model, tokenizer, queries)
     np.testing.assert_allclose(found.leaked, 0, atol=1e-6)
     np.testing.assert_allclose(found.free_log_p, found.log_p, atol=1e-5)
 
@@ -124,7 +142,7 @@ def test_probabilities_of_several_ids_add(make_model, tokenizer, queries):
     rows = torch.arange(30) % 10
     rows[rows == 4] = 10
     model = make_model(rows=rows)
-    found = generative_posterior(model, tokenizer, queries, keep_free=True)
+    found = generative_posterior(model, tokenizer, queries)
     among, free = by_hand(model, tokenizer, queries)
     np.testing.assert_allclose(np.exp(found.log_p), among, rtol=2e-4, atol=1e-7)
     np.testing.assert_allclose(np.exp(found.free_log_p), free, rtol=2e-4, atol=1e-7)
@@ -136,7 +154,7 @@ def test_probabilities_of_several_ids_add(make_model, tokenizer, queries):
 def test_agrees_with_a_beam_that_visits_every_leaf(make_model, tokenizer, queries, renormalize):
     """Path scores of a search are the probabilities of buckets."""
     model = make_model()
-    found = generative_posterior(model, tokenizer, queries, keep_free=True)
+    found = generative_posterior(model, tokenizer, queries)
     tokens = QuerySource(model, queries, tokenizer).batch(np.arange(len(queries)))
     hits = model.search(k=30, num_beams=30, renormalize=renormalize, **tokens)
     buckets = (model.index.buckets.diff()[model.index.leaf_of_path()]).numpy()
@@ -157,7 +175,7 @@ def test_same_answer_in_any_chunks(make_model, tokenizer, queries, monkeypatch):
     parts = generative_posterior(model, tokenizer, queries, batch_size=2)
     np.testing.assert_allclose(parts.log_p, whole.log_p, atol=1e-5)
     np.testing.assert_allclose(parts.leaked, whole.leaked, atol=1e-5)
-    assert parts.free_log_p is None
+    np.testing.assert_allclose(parts.free_log_p, whole.free_log_p, atol=1e-5)
     exact = dense_scores(model, tokenizer, queries)
     np.testing.assert_allclose(dense_scores(model, tokenizer, queries, batch_size=2), exact)
 
