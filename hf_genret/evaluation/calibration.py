@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 from scipy.stats import spearmanr
 
 from hf_genret.errors import DataError
-from hf_genret.evaluation.bootstrap import summarise
+from hf_genret.evaluation.bootstrap import bootstrap_means, summarise
 
 Relevant = Sequence[Mapping[int, float]]
 """For each query document row -> gain, as `Queries.relevant`."""
@@ -219,8 +219,9 @@ def calibration_report(
 
     Returns:
         `kl` and `ece` (`mean`, `low`, `high`; the ECE is recomputed on every resample), `gap`
-        (log Z - log Z_K, likewise), `log_z_mean`, `log_z_std` (spread over queries) and
-        `log_z_rank_correlation` (Spearman's, of log Z and log Z_K; None where log Z is constant).
+        (log Z - log Z_K, likewise), `negatives` (K), `log_z_mean`, `log_z_std` (spread over
+        queries), `log_z_spread` (the same with its interval) and `log_z_rank_correlation`
+        (Spearman's, of log Z and log Z_K; None where log Z is constant).
 
     Raises:
         DataError: When K is below 1 or the judgments do not fit the scores.
@@ -229,16 +230,29 @@ def calibration_report(
     sure, right = _known(*confidence(scores, relevant))
     means = summarise({name: found[name] for name in ("kl", "gap")}, samples=samples, seed=seed)
     correlation = rank_correlation(found["log_z"], found["log_z_sampled"])
-    spread = found["log_z"]
+    normalisers = found["log_z"]
+    spread = _spread(normalisers, samples, seed)
     return {
         "kl": means.get("kl"),
         "gap": means.get("gap"),
         "ece": _ece_interval(sure, right, bins, samples, seed),
         "negatives": k,
-        "log_z_mean": float(spread.mean()) if len(spread) else None,
-        "log_z_std": float(spread.std()) if len(spread) else None,
+        "log_z_mean": float(normalisers.mean()) if len(normalisers) else None,
+        "log_z_std": None if spread is None else spread["mean"],
+        "log_z_spread": spread,
         "log_z_rank_correlation": None if np.isnan(correlation) else correlation,
     }
+
+
+def _spread(values: np.ndarray, samples: int, seed: int) -> dict[str, float] | None:
+    """Standard deviation over queries and its percentile interval."""
+    if not len(values):
+        return None
+    from_mean = values - values.mean()
+    moments = bootstrap_means(np.stack([from_mean, from_mean**2], 1), samples=samples, seed=seed)
+    drawn = np.sqrt(np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0.0))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {"mean": float(values.std()), "low": float(low), "high": float(high)}
 
 
 def _ece_interval(

@@ -134,6 +134,36 @@ def spectrum_report(log_p: np.ndarray, dim: int) -> dict[str, Any]:
     }
 
 
+def head_report(log_p: np.ndarray, codes: np.ndarray, dim: int) -> dict[str, Any]:
+    """Rank of what the first level's head says, against its width.
+
+    Args:
+        log_p: Log-probabilities [Q, N], summing to one over documents.
+        codes: [N], first code of each document.
+        dim: Width of the head's input.
+
+    Returns:
+        `numerical_rank` of the centred log-probabilities of the codes that exist, `codes` (their
+        number), `queries`, `dim` and `bound` (dim + 1; dim once centred).
+
+    Raises:
+        DataError: When codes and documents differ in number.
+    """
+    if log_p.ndim != 2 or codes.shape != log_p.shape[1:]:
+        raise DataError(f"{list(codes.shape)} codes do not fit scores {list(log_p.shape)}.")
+    order = np.argsort(codes, kind="stable")
+    starts = np.unique(codes[order], return_index=True)[1]
+    level = np.logaddexp.reduceat(log_p[:, order].astype(np.float64), starts, axis=1)
+    matrix = centred(level)
+    return {
+        "numerical_rank": _numerical(singular_values(matrix), matrix.shape, None),
+        "codes": matrix.shape[1],
+        "queries": matrix.shape[0],
+        "dim": int(dim),
+        "bound": int(dim) + 1,
+    }
+
+
 def _effective(values: np.ndarray) -> float:
     total = values.sum()
     if total == 0:
