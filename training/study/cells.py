@@ -39,14 +39,14 @@ METRICS = {
     "recall@100": "recall@100",
 }
 """Name in a cell -> name in `item_metrics`."""
-SAMPLED = 256
+SAMPLED = 512
 """Test queries of which all scores are looked at: calibration, spectrum, leaked probability."""
 FACTS, VALUES = "cell.json", "values.safetensors"
 
 Values = dict[str, np.ndarray]
 Facts = dict[str, Any]
-ProbabilityFacts = Callable[[GenRetriever, Queries, bool, int], Facts]
-"""(retriever, queries, whether it has ids, seed) -> `calibration`, `spectrum` and `leaked`."""
+ProbabilityFacts = Callable[[GenRetriever, Mapping[str, Any], Queries, int], Facts]
+"""(retriever, record of its training, queries, seed) -> `calibration`, `spectrum`, `leaked`."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def measure(
         "machine": machine(),
     }
     if cell.beams is None:
-        facts |= probabilities(retriever, sampled(place.queries), ids, cell.seed)
+        facts |= probabilities(retriever, record, sampled(place.queries), cell.seed)
     return facts, values
 
 

@@ -1,0 +1,347 @@
+"""Pictures of a study: quality over each factor, drift over the corpus, rank over dimensions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_genret.errors import MissingExtraError
+from hf_genret.training.study.lines import DENSE, DOUBLING, GENERATIVE
+from hf_genret.training.study.tables import FACTORS, REFERENCE
+from hf_genret.training.study.verdicts import METRIC, NAMES
+
+Facts = Mapping[str, Any]
+FORMATS = ("png", "svg")
+COLUMN, PAGE = 3.4, 7.1
+"""Inches of a column and of a page of two."""
+
+# Okabe and Ito's colours, told apart with any colour vision, and with other marks and lines.
+_LOOKS: dict[str, dict[str, Any]] = {
+    GENERATIVE: {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    DENSE: {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+}
+_OTHER: dict[str, Any] = {"color": "#009E73", "marker": "^", "linestyle": ":"}
+_METRICS = {"corpus": "hits@1"}  # others: METRIC
+_STYLE: dict[Any, Any] = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "svg.hashsalt": "hf-genret",
+}
+
+
+def study_plots(report: Facts, folder: str | Path) -> list[Path]:
+    """Draw what the report has cells for, as PNG (200 dpi) and SVG.
+
+    One figure a factor (`corpus`, `dim`, ...), `overview` with all of them, `drift` (calibration
+    over the size of the corpus) and `rank` (ranks over dimensions). Bands and bars are 95 %
+    intervals over queries.
+
+    Args:
+        report: With `cells`.
+        folder: Where the pictures go.
+
+    Returns:
+        The files, the overview first.
+
+    Raises:
+        MissingExtraError: When matplotlib is not installed.
+        OSError: When the disk refuses.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot", "plots of a study") from error
+    cells = list(report["cells"])
+    factors = [name for name in FACTORS if any(cell["factor"] == name for cell in cells)]
+    figures: dict[str, Callable[[], Any]] = {"overview": lambda: _overview(cells, factors)}
+    figures |= {name: (lambda name=name: _single(cells, name)) for name in factors}
+    figures |= {"drift": lambda: _drift(cells), "rank": lambda: _rank(cells)}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    with matplotlib.rc_context(_STYLE):
+        for name, draw in figures.items():
+            figure = draw()
+            if figure is not None:
+                written += [_save(figure, folder / f"{name}.{ending}") for ending in FORMATS]
+    return written
+
+
+def _save(figure: Any, path: Path) -> Path:
+    """Write a picture whole or not at all, the same bytes every time."""
+    about = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    beside = path.with_name(f".{path.name}")
+    figure.savefig(beside, format=path.suffix[1:], dpi=200, metadata=about)
+    os.replace(beside, path)
+    return path
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, list[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _single(cells: Sequence[Facts], factor: str) -> Any:
+    figure, (panel,) = _figure(COLUMN, 2.6)
+    _panel(panel, cells, factor)
+    _legend(figure, [panel])
+    return figure
+
+
+def _overview(cells: Sequence[Facts], factors: Sequence[str]) -> Any:
+    if not factors:
+        return None
+    columns = min(3, len(factors))
+    rows = -(-len(factors) // columns)
+    figure, panels = _figure(PAGE, 0.4 + 2.0 * rows, rows, columns)
+    for number, (panel, factor) in enumerate(zip(panels, factors, strict=False)):
+        _panel(panel, cells, factor)
+        panel.set_title(f"({chr(97 + number)})", loc="left")
+    for panel in panels[len(factors) :]:
+        panel.set_visible(False)
+    _legend(figure, panels[: len(factors)])
+    return figure
+
+
+def _panel(panel: Any, cells: Sequence[Facts], factor: str) -> None:
+    """One factor: its systems as lines with bands, or as marks where values are no numbers."""
+    own = [cell for cell in cells if cell["factor"] == factor]
+    metric = _METRICS.get(factor, METRIC)
+    lines: dict[str, list[Facts]] = {}
+    for cell in own:
+        if cell["label"] == REFERENCE:
+            _reference(panel, [c for c in own if c["system"] == cell["system"]], metric)
+        else:
+            lines.setdefault(cell["system"], []).append(cell)
+    numbers = factor in DOUBLING or factor == "hardness"
+    if numbers:
+        for system, same in lines.items():
+            _line(panel, same, system, ("metrics", metric))
+        _scale(panel, factor, [c["value"] for c in own if c.get("value") is not None])
+    else:
+        _marks(panel, [cell for same in lines.values() for cell in same], metric)
+    panel.set(xlabel=FACTORS[factor], ylabel=NAMES[metric])
+
+
+def _line(panel: Any, cells: Sequence[Facts], system: str, path: tuple[str, ...]) -> None:
+    """A line with its band; a value that is of another kind stands beside it, hollow."""
+    look = _LOOKS.get(system, _OTHER)
+    points = [(x, label, y) for x, label, y in _by_label(cells, path) if x is not None]
+    joined = [(x, y) for x, label, y in points if _same_kind(cells[0]["factor"], label)]
+    joined.sort(key=lambda point: point[0])
+    if joined:
+        x = [value for value, _ in joined]
+        middle, low, high = np.array([y for _, y in joined]).T
+        panel.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+        panel.plot(x, middle, label=system, **look)
+    for value, label, (middle_, low_, high_) in points:
+        if not _same_kind(cells[0]["factor"], label):
+            bars = [[middle_ - low_], [high_ - middle_]]
+            panel.errorbar(
+                [value],
+                [middle_],
+                bars,
+                fmt=look["marker"],
+                color=look["color"],
+                markerfacecolor="white",
+                elinewidth=0.8,
+            )
+            panel.annotate(
+                label,
+                (value, high_),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+                color=look["color"],
+            )
+
+
+def _reference(panel: Any, cells: Sequence[Facts], metric: str) -> None:
+    """A system that the factor does not change, as a level line."""
+    system = cells[0]["system"]
+    look = _LOOKS.get(system, _OTHER)
+    middle, low, high = _by_label(cells, ("metrics", metric))[0][2]
+    panel.axhspan(low, high, color=look["color"], alpha=0.10, linewidth=0)
+    panel.axhline(
+        middle,
+        color=look["color"],
+        linestyle=look["linestyle"],
+        linewidth=1,
+        label=f"{system} (default)",
+    )
+
+
+def _marks(panel: Any, cells: Sequence[Facts], metric: str) -> None:
+    """Values that are no numbers, side by side with their intervals."""
+    single = len({cell["label"] for cell in cells}) == 1  # then the systems are what differs
+    names = list(dict.fromkeys(cell["system" if single else "label"] for cell in cells))
+    systems = dict.fromkeys(cell["system"] for cell in cells)
+    own = {cell["label"] for cell in cells if cell["system"] == cell["label"]}
+    for system in systems:
+        same = [cell for cell in cells if cell["system"] == system]
+        kind = GENERATIVE if system in own or system == "learned" else system
+        look = _LOOKS.get(kind, _OTHER)
+        for _, label, (middle, low, high) in _by_label(same, ("metrics", metric)):
+            panel.errorbar(
+                [names.index(system if single else label)],
+                [middle],
+                [[middle - low], [high - middle]],
+                fmt=look["marker"],
+                color=look["color"],
+                capsize=2.5,
+                elinewidth=1,
+                label=kind,
+            )
+    panel.set_xticks(range(len(names)), names)
+    panel.set_xlim(-0.6, len(names) - 0.4)
+    panel.grid(axis="x", visible=False)
+
+
+def _drift(cells: Sequence[Facts]) -> Any:
+    """KL of the sampled normaliser and ECE over the size of the corpus."""
+    wanted = {"kl": "KL($p_{full}$ || $p_K$) (nats)", "ece": "ECE"}
+    own = [c for c in cells if c["factor"] == "corpus" and c.get("calibration")]
+    if len({cell["value"] for cell in own}) < 2:
+        return None
+    figure, panels = _figure(PAGE, 2.6, 1, len(wanted))
+    for panel, (name, label) in zip(panels, wanted.items(), strict=True):
+        for system in dict.fromkeys(cell["system"] for cell in own):
+            # What is known of all documents has no estimate that could drift.
+            known = [c for c in own if c["system"] == system and c["calibration"].get(name)]
+            if known:
+                _line(panel, known, system, ("calibration", name))
+        _scale(panel, "corpus", [cell["value"] for cell in own])
+        panel.set(xlabel=FACTORS["corpus"], ylabel=label)
+        panel.set_ylim(bottom=0)
+    _legend(figure, panels)
+    return figure
+
+
+def _rank(cells: Sequence[Facts]) -> Any:
+    """Numerical and effective rank of dense scores over their dimensions, generative beside."""
+    known = [cell for cell in cells if cell.get("spectrum")]
+    dense = {c["spectrum"]["dim"]: c["spectrum"] for c in known if c["system"] == DENSE}
+    if len(dense) < 2:
+        return None
+    figure, (panel,) = _figure(COLUMN, 3.0)
+    dims = sorted(dense)
+    look, other = _LOOKS[DENSE], _LOOKS[GENERATIVE]
+    panel.plot(dims, [d + 1 for d in dims], color="#777777", linewidth=0.9, label="bound d + 1")
+    for name, words, style in (
+        ("numerical_rank", "rank", {}),
+        ("effective_rank", "effective rank", {"linestyle": ":", "markerfacecolor": "white"}),
+    ):
+        ranks = [dense[d][name] for d in dims]
+        panel.plot(dims, ranks, label=f"dense, {words}", **{**look, **style})
+        own = next((c["spectrum"] for c in known if c["system"] == GENERATIVE), None)
+        if own is not None:
+            line = style.get("linestyle", "-")
+            panel.axhline(
+                own[name], color=other["color"], linestyle=line, label=f"generative, {words}"
+            )
+    queries = min(found["queries"] for found in dense.values())
+    panel.axhline(queries, color="#bbbbbb", linewidth=0.9, linestyle=(0, (1, 2)), label="queries")
+    _scale(panel, "dim", dims)
+    panel.set_yscale("log", base=2)
+    _plain(panel.yaxis)
+    panel.set(xlabel=FACTORS["dim"], ylabel="rank of log-probabilities")
+    _legend(figure, [panel])
+    return figure
+
+
+def _by_label(
+    cells: Sequence[Facts], path: tuple[str, ...]
+) -> list[tuple[float | None, str, tuple[float, float, float]]]:
+    """Value, label and (mean, low, high) of each label, the mean over seeds."""
+    groups: dict[str, list[Facts]] = {}
+    for cell in cells:
+        groups.setdefault(cell["label"], []).append(cell)
+    out = []
+    for label, same in groups.items():
+        found = []
+        for cell in same:
+            place: Any = cell
+            for key in path:
+                place = place[key]
+            found.append([place["mean"], place["low"], place["high"]])
+        middle, low, high = np.array(found, dtype=np.float64).mean(axis=0)
+        out.append((same[0].get("value"), label, (float(middle), float(low), float(high))))
+    return out
+
+
+def _same_kind(factor: str, label: str) -> bool:
+    """Whether a point belongs to its line: `in-batch` and `full` are of another kind."""
+    return factor not in ("dim", "negatives") or label.replace(".", "", 1).isdigit()
+
+
+def _scale(panel: Any, factor: str, values: Sequence[float]) -> None:
+    """Doublings are equally far apart, and ticks are the numbers they are."""
+    if factor not in DOUBLING:
+        return
+    panel.set_xscale("log", base=2)
+    known = sorted({float(value) for value in values if value > 0})
+    ticks, apart = [], 1.6 if factor in ("decoder", "corpus") else 1.3
+    for value in known:  # labels of near values would overlap
+        if not ticks or value >= ticks[-1] * apart:
+            ticks.append(value)
+    while len(ticks) > 6:
+        ticks = ticks[::2]
+    panel.set_xticks(ticks, [_short(tick) for tick in ticks])
+    _plain(panel.xaxis, ticks=False)
+
+
+def _plain(axis: Any, *, ticks: bool = True) -> None:
+    """No minor ticks, and numbers instead of powers."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+    if ticks:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _short(value: float) -> str:
+    """1,234 as it is, larger numbers with k or M."""
+    if value >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    if value >= 1e4:
+        return f"{value / 1e3:.3g}k"
+    return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _legend(figure: Any, panels: Sequence[Any]) -> None:
+    """The names of all lines, once each, below the panels."""
+    known: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            known.setdefault(label, handle)
+    # A line says what its level does; the level is named where there is no line.
+    names = [n for n in known if n.removesuffix(" (default)") == n or len(panels) == 1]
+    if names:
+        room = 4 if figure.get_figwidth() > COLUMN else 2
+        handles = [known[name] for name in names]
+        figure.legend(handles, names, loc="outside lower center", ncols=min(room, len(names)))
