@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -105,6 +106,6 @@ def _text_checksums(tokens: TokenTable) -> np.ndarray:
     data, ends = tokens.ids.tobytes(), (tokens.starts * tokens.ids.itemsize).tolist()
     found = [
         hashlib.blake2b(data[first:last], digest_size=_DIGEST).digest()
-        for first, last in zip(ends[:-1], ends[1:], strict=True)
+        for first, last in itertools.pairwise(ends)
     ]
     return np.frombuffer(b"".join(found), dtype=f"S{_DIGEST}").copy()

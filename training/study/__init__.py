@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from hf_genret.training.study.runner import Wish, list_cells, study
+from hf_genret.training.study.plan import Wish
+from hf_genret.training.study.runner import list_cells, study
 
 __all__ = ["Wish", "list_cells", "study"]

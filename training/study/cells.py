@@ -14,7 +14,6 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from hf_genret.data import Queries, RetrievalData
-from hf_genret.errors import CheckpointError
 from hf_genret.evaluation import Run, per_query
 from hf_genret.evaluation.bootstrap import summarise
 from hf_genret.evaluation.report import plain

@@ -86,10 +86,7 @@ def make_slices(
     """
     test = data.split("test")
     if test.texts is None:
-        raise DataError(
-            f"{data.name} holds histories; the study cuts a corpus of texts, whose queries and "
-            "documents a frozen or fresh text encoder reads."
-        )
+        raise DataError(f"{data.name} holds histories; the study needs queries with texts.")
     size = len(data.documents) if most is None else min(most, len(data.documents))
     smallest = round_up(min(shares), size)
     rng = np.random.default_rng([seed, 29])

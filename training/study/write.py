@@ -99,7 +99,7 @@ def _how(report: Mapping[str, Any]) -> str:
         "over queries; with one seed they say nothing of how trainings differ.",
     ]
     if study["quick"]:
-        lines.insert(0, "**Quick form: it shows that everything runs; its figures decide nothing.**")
+        lines.insert(0, "**Quick form: it shows that everything runs; it decides nothing.**")
     return "\n\n".join(lines)
 
 
