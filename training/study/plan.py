@@ -80,6 +80,7 @@ class Study:
         self.slices = self._cut(wish.data, wish.reading, recipe)
         whole = self.slices.whole
         grid = make_grid(wish.recipe, self.values, settings, len(whole.documents))
+        self.generative = grid.generative.name
         self.cells = make_cells(grid, self.factors, wish.seeds, settings)
         systems = {cell.trained.name: cell.trained for cell in self.cells}
         shared = shared_settings(self.values, settings)

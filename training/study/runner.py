@@ -209,17 +209,16 @@ class Runner:
 
     def _clear(self, cell: Cell, rest: Sequence[Cell]) -> None:
         """Remove the checkpoint that no later cell needs, unless it is a default's of the whole."""
-        if self.plan.wish.keep_checkpoints:
+        checkpoints = self._checkpoints.get(cell.share)
+        if checkpoints is None or self.plan.wish.keep_checkpoints:
             return
         needed = {other.training for other in rest}
         needed |= {(other.share, other.seed, START.name) for other in rest}
-        defaults = (START.name, self.plan.wish.recipe)
-        for name in {cell.trained.name, START.name}:
-            whole = cell.share >= 1 and name in defaults
-            if not whole and (cell.share, cell.seed, name) not in needed:
-                checkpoints = self._checkpoints.get(cell.share)
-                if checkpoints is not None:
-                    drop(checkpoints.folder / f"seed-{cell.seed}" / name)
+        if cell.share >= 1:
+            needed |= {(cell.share, cell.seed, name) for name in (START.name, self.plan.generative)}
+        for system in (cell.trained, START):
+            if (cell.share, cell.seed, system.name) not in needed:
+                drop(checkpoints.place(system, cell.seed))
 
     def _plain(self, text: str) -> str:
         """A sentence without the folders of this machine."""

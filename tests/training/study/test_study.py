@@ -37,6 +37,7 @@ TINY = replace(
     ),
     query_settings=("queries.pseudo=1",),
 )
+INTERVAL = ("mean", "low", "high")
 SETTINGS = (
     "bag.dim=16",
     "model.codebook_sizes=[4,4]",
@@ -57,7 +58,7 @@ def wish(small_folder):
     """A study of the whole grid, or of some factors."""
 
     def make(*factors, **more):
-        more.setdefault("settings", SETTINGS)
+        more = {"settings": SETTINGS, "recipe": "fixed:kmeans", **more}
         return Wish(small_folder, factors=factors, quick=True, **more)
 
     return make
@@ -78,52 +79,67 @@ def trained(monkeypatch):
     return done
 
 
-def test_the_whole_grid(wish, text_folder, tmp_path, trained):
-    """Every cell measured, equal trainings made once, everything in its file."""
-    asked = wish(zero_shot=text_folder)
-    lines = []
-    report = study(asked, tmp_path / "out", tell=lines.append)
-    assert report["failed"] == []
-    assert trained == [
-        *("corpus-50/dense", "corpus-50/uri", "corpus-100/dense", "corpus-100/uri"),
-        *("corpus-100/dense-rank4", "corpus-100/dense-k1", "corpus-100/dense-hard8of8"),
-        "corpus-100/ids-kmeans",
-    ]
-    cells = {cell["slug"]: cell for cell in report["cells"]}
-    assert len(cells) == 23 and lines[0] == "1/23 corpus 50 % dense: training"
+@pytest.fixture(scope="module")
+def whole(small_folder, text_folder, tmp_path_factory):
+    """A finished study of the whole grid: its folder, its report, and what it said."""
+    folder, lines = tmp_path_factory.mktemp("study") / "out", []
+    asked = Wish(small_folder, SETTINGS, quick=True, zero_shot=text_folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "QUICK", TINY)
+        patch.setattr(write, "_plots", lambda report, folder: [])
+        return folder, study(asked, folder, tell=lines.append), lines
+
+
+def test_the_whole_grid(whole):
+    """Every cell measured, each with its number, equal trainings made once."""
+    folder, report, lines = whole
+    assert report["failed"] == [] and lines[0] == "1/24 corpus 50 % dense: training"
+    assert len([line for line in lines if line.endswith(": training")]) == 8
     assert any("s left" in line for line in lines)
+    cells = {cell["slug"]: cell for cell in report["cells"]}
+    assert len(cells) == 24
     assert cells["corpus-50-dense-s0"]["value"] == 40
     assert cells["corpus-100-dense-s0"]["value"] == 80
     assert cells["dim-full-dense-s0"]["value"] == 16
-    own = cells["beams-1-generative-s0"]
-    assert own["documents_ranked"] < cells["beams-2-generative-s0"]["documents_ranked"] <= 80
-    for metric in ("hits@1", "hits@10", "mrr@10", "ndcg@10", "recall@100"):
-        assert set(own["metrics"][metric]) == {"mean", "low", "high"}
-    elsewhere = cells["zero_shot-another-corpus-generative-s0"]
-    assert elsewhere["documents"] == 200 and elsewhere["costs"]["training_seconds"] == 0
-    for slug, cell in cells.items():
-        assert (cell["calibration"] is None) == ("beams-" in slug and "reference" not in slug)
-    generative = cells["corpus-100-generative-s0"]
-    assert abs(generative["calibration"]["log_z_mean"]) < 1e-4
-    assert 0 < generative["leaked"]["mean"] < 1
-    low = cells["dim-4-dense-s0"]["spectrum"]
-    assert low["bound"] == 5 and low["numerical_rank"] <= 5
     # the adapter is a map of 16 x 16; a low-rank map adds two of 16 x 4, the ranker its scale
     assert cells["dim-full-dense-s0"]["parameters"] == 256
     assert cells["dim-4-dense-s0"]["parameters"] == 256 + 2 * 64 + 1
-    page = (tmp_path / "out" / "report.md").read_text()
+    one, two = (cells[f"beams-{n}-generative-s0"] for n in (1, 2))
+    assert one["documents_ranked"] < two["documents_ranked"] <= 80
+    elsewhere = cells["zero_shot-another-corpus-generative-s0"]
+    assert elsewhere["documents"] == 200 and elsewhere["costs"]["training_seconds"] == 0
+    page = (folder / "report.md").read_text()
     assert "40, 80 documents" in page and "## Statements" in page
-    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    assert json.loads((folder / "report.json").read_text()) == report
 
 
-def test_values_are_those_of_the_same_queries(wish, tmp_path, trained):
+def test_probabilities_of_cells(whole):
+    """Of all documents; other beams do not change them."""
+    cells = {cell["slug"]: cell for cell in whole[1]["cells"]}
+    for slug, cell in cells.items():
+        other_beams = slug.startswith("beams-") and "reference" not in slug
+        assert (cell["calibration"] is None) == (cell["spectrum"] is None) == other_beams
+    generative = cells["corpus-100-generative-s0"]
+    assert abs(generative["calibration"]["log_z_mean"]) < 1e-4
+    assert 0 < generative["leaked"]["mean"] < 1
+    low = cells["dim-4-dense-s0"]
+    assert low["spectrum"]["bound"] == 5 and low["spectrum"]["numerical_rank"] <= 5
+    seen = {
+        n: cells[f"negatives-{n}-dense-s0"]["calibration"]["negatives"] for n in (1, "in-batch")
+    }
+    assert seen == {1: 1, "in-batch": 255}
+    assert cells["hardness-1-dense-s0"]["calibration"]["negatives"] == 8
+
+
+def test_values_are_those_of_the_same_queries(whole):
     """One a query, whose means the cell says."""
-    report = study(wish("corpus"), tmp_path / "out")
+    folder, report, _ = whole
     for cell in report["cells"]:
-        values = load_file(tmp_path / "out" / "cells" / cell["slug"] / "values.safetensors")
+        values = load_file(folder / "cells" / cell["slug"] / "values.safetensors")
+        assert set(values) == {"hits@1", "hits@10", "mrr@10", "ndcg@10", "recall@100"}
         assert {len(column) for column in values.values()} == {cell["queries"]}
         for name, column in values.items():
-            assert column.dtype == np.float32
+            assert column.dtype == np.float32 and set(cell["metrics"][name]) == {*INTERVAL}
             assert cell["metrics"][name]["mean"] == pytest.approx(np.nanmean(column), abs=1e-6)
 
 
@@ -141,7 +157,7 @@ def test_started_again_it_goes_on(wish, tmp_path, trained, monkeypatch):
         patch.setattr(api, "train_on", stopping)
         with pytest.raises(KeyboardInterrupt):
             study(wish("dim", "negatives"), tmp_path / "out")
-    assert trained == [f"corpus-100/{name}" for name in ("dense-rank4", "dense", "uri")]
+    assert trained == [f"corpus-100/{name}" for name in ("dense-rank4", "dense", "fixed.kmeans")]
     del trained[:]
     listed = list_cells(wish("dim", "negatives"), tmp_path / "out")
     assert [done for _, done in listed] == [True] * 3 + [False] * 3
@@ -157,9 +173,9 @@ def test_other_settings_are_other_cells(wish, tmp_path, trained):
     """Only what they concern is made anew."""
     study(wish("negatives"), tmp_path / "out")
     del trained[:]
-    settings = (*SETTINGS, "stages.level-1.max_steps=1")
+    settings = (*SETTINGS, "stages.ids.max_steps=1")
     study(wish("negatives", settings=settings), tmp_path / "out")
-    assert trained == ["corpus-100/uri"]
+    assert trained == ["corpus-100/fixed.kmeans"]
 
 
 def test_a_cell_that_fails_is_said_and_the_others_go_on(wish, tmp_path, trained, monkeypatch):
@@ -185,7 +201,8 @@ def test_a_cell_that_fails_is_said_and_the_others_go_on(wish, tmp_path, trained,
 
 def test_checkpoints_of_the_defaults_are_kept(wish, tmp_path, trained):
     """Others are removed when no cell needs them any more, unless all are wanted."""
-    for keep, names in ((False, {"dense", "uri"}), (True, {"dense", "uri", "dense-k1"})):
+    defaults = {"dense", "fixed.kmeans"}
+    for keep, names in ((False, defaults), (True, defaults | {"dense-k1"})):
         out = tmp_path / f"{keep}"
         study(wish("negatives", keep_checkpoints=keep), out)
         assert {p.name for p in (out / "checkpoints/corpus-100/seed-0").iterdir()} == names
@@ -204,14 +221,23 @@ def test_what_cannot_be_studied_is_refused(wish, sequence_folder, tmp_path):
 
 def test_the_command(small_folder, tmp_path, capsys, trained):
     """Lists its cells, then makes them, and draws."""
-    words = ["study", str(small_folder), "--quick", "--factors", "negatives"]
+    words = [
+        "study",
+        str(small_folder),
+        "--quick",
+        "--factors",
+        "negatives",
+        "--recipe",
+        "fixed:kmeans",
+    ]
     words += [word for setting in SETTINGS for word in ("--set", setting)]
     words += ["--output", str(tmp_path / "out")]
     assert main([*words, "--list"]) == 0
     assert "1/3 negatives 1 dense: open" in capsys.readouterr().out and not trained
     assert main([*words, "--json", str(tmp_path / "r.json")]) == 0
     report = json.loads((tmp_path / "r.json").read_text())
-    assert report["command"].startswith("hf-genret study DATA --factors negatives --set bag.dim=16")
+    command = "hf-genret study DATA --factors negatives --recipe fixed:kmeans --set bag.dim=16"
+    assert report["command"].startswith(command)
     assert "Report: " in capsys.readouterr().out
     assert main(["study", str(small_folder), "--output", "x", "--factors", "corpsu"]) == 2
     assert "did you mean 'corpus'" in capsys.readouterr().err
