@@ -24,7 +24,8 @@ FLAT = 0.01
 """A change per doubling within one per cent of a line's mean counts as none."""
 COMPETITIVE = 0.9
 """Share of dense quality that counts as competitive."""
-_DEFAULTS = ("corpus", "beams", "ids", "dim", "negatives", "hardness", "similarity", "decoder")
+_DEFAULTS = ("beams", "dim", "negatives", "hardness", "similarity", "decoder", "corpus")
+"""Where both defaults are; those of `corpus` have fewer queries."""
 
 
 def negatives_help(found: Findings) -> Statement:
