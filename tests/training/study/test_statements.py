@@ -161,6 +161,16 @@ def test_slopes_are_compared_on_the_same_queries(make_study):
     assert found["corpus_drop"]["verdict"] == UNKNOWN
 
 
+def test_only_sizes_that_both_have_are_compared(make_study):
+    """A cell that failed leaves no other range to the other system."""
+    study = make_study()
+    study.line("corpus", "generative", {100: 0.5, 200: 0.45}, noise=0.01)
+    study.line("corpus", "dense", {100: 0.5, 200: 0.4, 9000: 0.9}, noise=0.01)
+    assert by_id(study)["corpus"]["verdict"] == HOLDS
+    study = make_study().line("corpus", "generative", {100: 0.5}).line("corpus", "dense", {9: 0.5})
+    assert by_id(study)["corpus"]["verdict"] == UNKNOWN
+
+
 def changed(study, factor, change):
     """The study with other facts in the cells of a factor."""
     other = copy.deepcopy(study)
