@@ -36,7 +36,7 @@ def singular_values(matrix: np.ndarray) -> np.ndarray:
         )
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     if tall.shape[0] > 2 * tall.shape[1]:
-        tall = np.linalg.qr(tall, mode="r")
+        tall = np.asarray(np.linalg.qr(tall, mode="r"))
     values: np.ndarray = np.linalg.svd(tall, compute_uv=False)
     return values
 

@@ -141,6 +141,11 @@ def test_report_of_logits_and_of_log_probabilities(rng):
     assert dense["kl"]["mean"] == pytest.approx(kl.mean())
     assert dense["kl"]["low"] < kl.mean() < dense["kl"]["high"]
     assert dense["log_z_std"] == pytest.approx(log_z(scores).std())
+    spread = stats.bootstrap(
+        (log_z(scores),), np.std, method="percentile", rng=1
+    ).confidence_interval
+    ends = dense["log_z_spread"]["low"], dense["log_z_spread"]["high"]
+    assert ends == pytest.approx((spread.low, spread.high), rel=0.05)
     assert 0.8 < dense["log_z_rank_correlation"] < 1
     assert own["kl"]["mean"] == pytest.approx(0, abs=1e-5)
     assert own["log_z_std"] == pytest.approx(0, abs=1e-5)

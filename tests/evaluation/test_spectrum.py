@@ -10,6 +10,7 @@ from hf_genret.errors import DataError
 from hf_genret.evaluation.spectrum import (
     centred,
     effective_rank,
+    head_report,
     numerical_rank,
     residual_beyond,
     singular_values,
@@ -91,6 +92,21 @@ def test_a_product_of_two_softmaxes_exceeds_it(rng):
     assert report["numerical_rank"] > 2 * report["bound"]
     assert report["effective_rank"] > report["bound"]
     assert report["residual"] > 0.01
+
+
+def test_a_head_alone_has_the_rank_of_its_width(rng):
+    """Documents of one first code are added up; what is below them does not matter."""
+    dim, codes = 3, 12
+    head = log_softmax(rng.normal(size=(40, dim)) @ rng.normal(size=(dim, codes)), axis=1)
+    first = np.repeat(np.arange(codes), 4)
+    below = log_softmax(rng.normal(size=(40, codes, 4)), axis=2).reshape(40, -1)
+    order = rng.permutation(len(first))
+    log_p = (head[:, first] + below)[:, order].astype(np.float32)
+    found = head_report(log_p, first[order], dim)
+    assert (found["numerical_rank"], found["codes"], found["bound"]) == (dim, codes, dim + 1)
+    assert spectrum_report(log_p, dim)["numerical_rank"] > 2 * dim
+    with pytest.raises(DataError, match=r"\[3\] codes do not fit"):
+        head_report(log_p, first[:3], dim)
 
 
 def test_documents_without_an_id_are_left_out(rng):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,11 @@ class Line:
     def default(self) -> Point | None:
         """The point of the default setting."""
         return next((point for point in self.points if point.baseline), None)
+
+    def only(self, labels: Collection[str]) -> Line:
+        """The line through some of its points."""
+        kept = [point for point in self.points if point.label in labels]
+        return Line(self.factor, self.system, kept)
 
     def places(self) -> np.ndarray:
         """Where the fitted points stand: log2 of their values, or the values (`hardness`)."""

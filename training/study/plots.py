@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hf_genret.errors import MissingExtraError
+from hf_genret.files import atomic_file
+from hf_genret.training.compare.tables import find
 from hf_genret.training.study.lines import DENSE, DOUBLING, GENERATIVE
 from hf_genret.training.study.tables import FACTORS, REFERENCE
 from hf_genret.training.study.verdicts import METRIC, NAMES
@@ -75,7 +77,7 @@ def study_plots(report: Facts, folder: str | Path) -> list[Path]:
     cells = list(report["cells"])
     factors = [name for name in FACTORS if any(cell["factor"] == name for cell in cells)]
     figures: dict[str, Callable[[], Any]] = {"overview": lambda: _overview(cells, factors)}
-    figures |= {name: (lambda name=name: _single(cells, name)) for name in factors}
+    figures |= {name: partial(_single, cells, name) for name in factors}
     figures |= {"drift": lambda: _drift(cells), "rank": lambda: _rank(cells)}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,9 +93,8 @@ def study_plots(report: Facts, folder: str | Path) -> list[Path]:
 def _save(figure: Any, path: Path) -> Path:
     """Write a picture whole or not at all, the same bytes every time."""
     about = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    beside = path.with_name(f".{path.name}")
-    figure.savefig(beside, format=path.suffix[1:], dpi=200, metadata=about)
-    os.replace(beside, path)
+    with atomic_file(path) as fresh:
+        figure.savefig(fresh, dpi=200, metadata=about)
     return path
 
 
@@ -184,7 +185,10 @@ def _reference(panel: Any, cells: Sequence[Facts], metric: str) -> None:
     """A system that the factor does not change, as a level line."""
     system = cells[0]["system"]
     look = _LOOKS.get(system, _OTHER)
-    middle, low, high = _by_label(cells, ("metrics", metric))[0][2]
+    found = _by_label(cells, ("metrics", metric))
+    if not found:
+        return
+    middle, low, high = found[0][2]
     panel.axhspan(low, high, color=look["color"], alpha=0.10, linewidth=0)
     panel.axhline(
         middle,
@@ -223,19 +227,20 @@ def _marks(panel: Any, cells: Sequence[Facts], metric: str) -> None:
 
 def _drift(cells: Sequence[Facts]) -> Any:
     """KL of the sampled normaliser and ECE over the size of the corpus."""
-    wanted = {"kl": "KL($p_{full}$ || $p_K$) (nats)", "ece": "ECE"}
     own = [c for c in cells if c["factor"] == "corpus" and c.get("calibration")]
     if len({cell["value"] for cell in own}) < 2:
         return None
+    # What normalises over all documents by itself has no estimate that could drift.
+    sampled = [cell for cell in own if cell["calibration"].get("negatives") is not None]
+    wanted = {"kl": sampled, "ece": own}
+    labels = {"kl": r"KL($p_{\mathrm{full}}\,\Vert\,p_K$) (nats)", "ece": "ECE"}
     figure, panels = _figure(PAGE, 2.6, 1, len(wanted))
-    for panel, (name, label) in zip(panels, wanted.items(), strict=True):
-        for system in dict.fromkeys(cell["system"] for cell in own):
-            # What is known of all documents has no estimate that could drift.
-            known = [c for c in own if c["system"] == system and c["calibration"].get(name)]
-            if known:
-                _line(panel, known, system, ("calibration", name))
+    for panel, (name, known) in zip(panels, wanted.items(), strict=True):
+        for system in dict.fromkeys(cell["system"] for cell in known):
+            same = [cell for cell in known if cell["system"] == system]
+            _line(panel, same, system, ("calibration", name))
         _scale(panel, "corpus", [cell["value"] for cell in own])
-        panel.set(xlabel=FACTORS["corpus"], ylabel=label)
+        panel.set(xlabel=FACTORS["corpus"], ylabel=labels[name])
         panel.set_ylim(bottom=0)
     _legend(figure, panels)
     return figure
@@ -267,6 +272,7 @@ def _rank(cells: Sequence[Facts]) -> Any:
     panel.axhline(queries, color="#bbbbbb", linewidth=0.9, linestyle=(0, (1, 2)), label="queries")
     _scale(panel, "dim", dims)
     panel.set_yscale("log", base=2)
+    panel.yaxis.set_major_formatter(lambda value, _: _short(value, value))
     _plain(panel.yaxis)
     panel.set(xlabel=FACTORS["dim"], ylabel="rank of log-probabilities")
     _legend(figure, [panel])
@@ -276,20 +282,17 @@ def _rank(cells: Sequence[Facts]) -> Any:
 def _by_label(
     cells: Sequence[Facts], path: tuple[str, ...]
 ) -> list[tuple[float | None, str, tuple[float, float, float]]]:
-    """Value, label and (mean, low, high) of each label, the mean over seeds."""
-    groups: dict[str, list[Facts]] = {}
+    """Value, label and (mean, low, high) of each label, the mean over seeds; unknown ones not."""
+    groups: dict[str, list[tuple[float | None, list[float]]]] = {}
     for cell in cells:
-        groups.setdefault(cell["label"], []).append(cell)
+        found = find(cell, *path)
+        ends = [find(found, key) for key in ("mean", "low", "high")]
+        if None not in ends:
+            groups.setdefault(cell["label"], []).append((cell.get("value"), ends))
     out = []
     for label, same in groups.items():
-        found = []
-        for cell in same:
-            place: Any = cell
-            for key in path:
-                place = place[key]
-            found.append([place["mean"], place["low"], place["high"]])
-        middle, low, high = np.array(found, dtype=np.float64).mean(axis=0)
-        out.append((same[0].get("value"), label, (float(middle), float(low), float(high))))
+        middle, low, high = np.array([ends for _, ends in same]).mean(axis=0).tolist()
+        out.append((same[0][0], label, (middle, low, high)))
     return out
 
 
@@ -300,37 +303,33 @@ def _same_kind(factor: str, label: str) -> bool:
 
 def _scale(panel: Any, factor: str, values: Sequence[float]) -> None:
     """Doublings are equally far apart, and ticks are the numbers they are."""
-    if factor not in DOUBLING:
+    known = sorted({float(value) for value in values if value > 0})
+    if factor not in DOUBLING or not known:
         return
     panel.set_xscale("log", base=2)
-    known = sorted({float(value) for value in values if value > 0})
-    ticks, apart = [], 1.6 if factor in ("decoder", "corpus") else 1.3
-    for value in known:  # labels of near values would overlap
-        if not ticks or value >= ticks[-1] * apart:
+    # Labels of near values would overlap, long ones sooner than short ones.
+    least = (known[-1] / known[0]) ** (0.08 * max(len(_short(x, known[-1])) for x in known) / 2)
+    ticks: list[float] = []
+    for value in known:
+        if not ticks or value >= ticks[-1] * max(least, 1.001):
             ticks.append(value)
-    while len(ticks) > 6:
-        ticks = ticks[::2]
-    panel.set_xticks(ticks, [_short(tick) for tick in ticks])
-    _plain(panel.xaxis, ticks=False)
+    panel.set_xticks(ticks, [_short(tick, known[-1]) for tick in ticks])
+    _plain(panel.xaxis)
 
 
-def _plain(axis: Any, *, ticks: bool = True) -> None:
-    """No minor ticks, and numbers instead of powers."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+def _plain(axis: Any) -> None:
+    """No ticks between those that have a number."""
+    from matplotlib.ticker import NullFormatter, NullLocator
 
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
-    if ticks:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
 
 
-def _short(value: float) -> str:
-    """1,234 as it is, larger numbers with k or M."""
-    if value >= 1e6:
-        return f"{value / 1e6:.3g}M"
-    if value >= 1e4:
-        return f"{value / 1e3:.3g}k"
-    return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+def _short(value: float, largest: float) -> str:
+    """A number in full, or in thousands and millions where the largest of its axis is long."""
+    if largest < 1e5:
+        return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+    return f"{value / 1e6:.3g}M" if value >= 1e6 else f"{value / 1e3:.3g}k"
 
 
 def _legend(figure: Any, panels: Sequence[Any]) -> None:

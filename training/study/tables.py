@@ -52,7 +52,8 @@ def study_tables(report: Facts) -> str:
 _ABOUT = {
     "Statements": (
         "Findings of arXiv 2509.22116. A verdict is `holds` or `does not hold here` only where the "
-        "95 % interval over queries says so."
+        "95 % interval over queries says so; it does not cover how trainings with other seeds "
+        "would differ."
     ),
     "Slopes": (
         "Least-squares change per doubling of the factor's value (of hard negatives: from none to "
@@ -74,7 +75,7 @@ _ABOUT = {
 }
 
 
-def _part(heading: str, about: str, table: tuple[Row, list[Row]]) -> list[str]:
+def _part(heading: str, about: str, table: tuple[Row, Sequence[Row]]) -> list[str]:
     """Heading, explanation and table; nothing where the table has no rows."""
     headings, rows = table
     if not rows:
@@ -89,7 +90,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _statements(report: Facts) -> tuple[Row, list[Row]]:
+def _statements(report: Facts) -> tuple[Row, Sequence[Row]]:
     rows = [
         [entry["source"], entry["text"], f"**{entry['verdict']}**", entry["evidence"]]
         for entry in report.get("statements", ())
@@ -97,7 +98,7 @@ def _statements(report: Facts) -> tuple[Row, list[Row]]:
     return ["source", "statement", "verdict", "evidence"], rows
 
 
-def _slopes(report: Facts) -> tuple[Row, list[Row]]:
+def _slopes(report: Facts) -> tuple[Row, Sequence[Row]]:
     metrics = [m for m in NAMES if any(s["metric"] == m for s in report.get("slopes", ()))]
     lines: dict[tuple[str, str], dict[str, Facts]] = {}
     for entry in report.get("slopes", ()):
@@ -126,7 +127,7 @@ def _signed(value: float | None) -> str:
     return f"{value:+.4f}".replace("+0.", "+.").replace("-0.", "-.")
 
 
-def _quality(report: Facts, cells: Sequence[Facts]) -> tuple[Row, list[Row]]:
+def _quality(report: Facts, cells: Sequence[Facts]) -> tuple[Row, Sequence[Row]]:
     headings = ["value", "system", *NAMES.values(), "documents ranked"]
     rows = [
         [
@@ -139,7 +140,7 @@ def _quality(report: Facts, cells: Sequence[Facts]) -> tuple[Row, list[Row]]:
     return headings, rows
 
 
-def _probabilities(report: Facts) -> tuple[Row, list[Row]]:
+def _probabilities(report: Facts) -> tuple[Row, Sequence[Row]]:
     columns: dict[str, Callable[[Facts], str]] = {
         "KL": lambda cell: _interval(find(cell, "calibration", "kl")),
         "K": lambda cell: number(find(cell, "calibration", "negatives")),
@@ -161,7 +162,7 @@ def _probabilities(report: Facts) -> tuple[Row, list[Row]]:
     return _by_columns(report, cells, columns)
 
 
-def _costs(report: Facts) -> tuple[Row, list[Row]]:
+def _costs(report: Facts) -> tuple[Row, Sequence[Row]]:
     def megabytes(name: str) -> Callable[[Facts], str]:
         return lambda cell: number(_scaled(find(cell, "costs", name), 1e-6), 1)
 
@@ -179,7 +180,7 @@ def _costs(report: Facts) -> tuple[Row, list[Row]]:
 
 def _by_columns(
     report: Facts, cells: Sequence[Facts], columns: Mapping[str, Callable[[Facts], str]]
-) -> tuple[Row, list[Row]]:
+) -> tuple[Row, Sequence[Row]]:
     rows = [
         [cell["factor"], *_about(report, cell), *(shown(cell) for shown in columns.values())]
         for cell in cells

@@ -72,6 +72,13 @@ class Findings:
         """A system over a factor's values; None where it was not measured."""
         return self.lines.get((factor, system))
 
+    def same_points(self, factor: str, *systems: str) -> tuple[Line | None, ...]:
+        """Systems over the values of a factor that all of them have; a cell may have failed."""
+        lines = [self.line(factor, system) for system in systems]
+        known = [{point.label for point in line.points} for line in lines if line is not None]
+        shared = set.intersection(*known) if len(known) == len(systems) else set()
+        return tuple(None if line is None else line.only(shared) for line in lines)
+
     def points(self, *factors: str, ids: bool | None = None) -> list[Point]:
         """The points of some factors, all by default.
 
