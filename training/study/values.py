@@ -81,6 +81,7 @@ FULL = Values(
         evaluations=3,
         dev=300,
     ),
+    query_settings=("queries.pseudo=2",),
 )
 """Three hours at most on two cores for some 15,000 documents and a frozen MiniLM."""
 

@@ -14,7 +14,7 @@ from hf_genret.files import atomic_write_text
 from hf_genret.training.study.cells import Values
 from hf_genret.training.study.slopes import slopes
 from hf_genret.training.study.statements import statements
-from hf_genret.training.study.tables import study_tables
+from hf_genret.training.study.tables import FACTORS, study_tables
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +64,14 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[Path] = ()) -> str:
         pictures: Files below `plots/`.
     """
     data = report["data"]
-    shown = [path.name for path in pictures if path.suffix == ".png"]
+    drawn = [path.name for path in pictures if path.suffix == ".png"]
+    shown = [name for name in drawn if name.removesuffix(".png") not in FACTORS]
     parts = [
         f"# Generative and dense retrieval on {data['name']}",
         f"```bash\n{report['command']}\n```",
         _how(report),
         *(f"![{name.removesuffix('.png')}](plots/{name})" for name in shown),
+        "Each factor alone, and all of it as SVG, is in `plots`." if drawn else "",
         study_tables(report),
         _failed(report["failed"]),
     ]
