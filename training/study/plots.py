@@ -248,7 +248,7 @@ def _drift(cells: Sequence[Facts]) -> Any:
 
 def _rank(cells: Sequence[Facts]) -> Any:
     """Numerical and effective rank of dense scores over their dimensions, generative beside."""
-    known = [cell for cell in cells if cell.get("spectrum")]
+    known = [c for c in cells if c.get("spectrum") and c["factor"] != "zero_shot"]
     # A rank is at most the number of queries, so only ranks of equally many stand side by side.
     most = max((cell["spectrum"]["queries"] for cell in known), default=0)
     known = [cell for cell in known if cell["spectrum"]["queries"] == most]

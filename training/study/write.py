@@ -100,6 +100,11 @@ def _how(report: Mapping[str, Any]) -> str:
         f"Seeds: {', '.join(map(str, report['seeds']))}. Intervals are 95 % bootstrap intervals "
         "over queries; with one seed they say nothing of how trainings differ.",
     ]
+    if study["zero_shot"]:
+        lines.append(
+            f"The factor zero_shot searches {study['zero_shot']} with what was trained on "
+            f"{data['name']}: the models read its documents and give them ids, nothing is trained."
+        )
     if study["quick"]:
         lines.insert(0, "**Quick form: it shows that everything runs; it decides nothing.**")
     return "\n\n".join(lines)

@@ -110,6 +110,7 @@ def test_the_whole_grid(whole):
     assert elsewhere["documents"] == 200 and elsewhere["costs"]["training_seconds"] == 0
     page = (folder / "report.md").read_text()
     assert "40, 80 documents" in page and "## Statements" in page
+    assert "zero_shot searches texts" in page
     assert json.loads((folder / "report.json").read_text()) == report
 
 
