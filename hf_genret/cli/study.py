@@ -67,9 +67,10 @@ def study(
     Factors are the size of the corpus, the dimension of dense scores, the size of the decoder,
     number and hardness of negatives, similarity, ids, beams. A cell is one training and one
     measurement; trainings are shared where they are equal. Each stage has a fixed number of steps
-    (200 for the encoder's adapter or ranker, 150 a level, 300 on the final ids), about half of
-    what `train` takes, so that some 15,000 documents with a small frozen encoder take less than
-    three hours on two cores; `--set stages.final.max_steps=600` gives more.
+    (300 for the encoder and its adapter, 200 a level, 450 on the final ids), whatever the corpus:
+    three quarters of what `train` takes at most, and no controls. They are chosen for three hours
+    on two cores with some 15,000 documents and a small frozen encoder;
+    `--set stages.final.max_steps=600` gives more.
 
     Stopped and started again, it goes on. The status is 1 when a cell failed; the others are
     reported all the same.

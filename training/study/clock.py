@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hf_genret.training.compare.plan import START
 from hf_genret.training.study.grid import DENSE, Cell
 
 _Kind = tuple[bool, bool]  # dense or not, trained for or not
@@ -24,11 +25,13 @@ class Clock:
         """A cell begins."""
         self._began = time.perf_counter()
 
-    def stop(self, cell: Cell, trained: bool) -> float:
-        """A cell is done; the seconds it took."""
+    def stop(self, cell: Cell, trained: bool, *, with_start: bool = False) -> float:
+        """A cell is done, the start that it shares as well; the seconds it took."""
         kind, took = (cell.line == DENSE, trained), time.perf_counter() - self._began
         self._seconds.setdefault(kind, []).append(took)
         self._trained.add(cell.training)
+        if with_start:
+            self._trained.add((cell.share, cell.seed, START.name))
         return took
 
     def left(self, cells: Sequence[Cell]) -> float:

@@ -134,7 +134,8 @@ class Runner:
             self.tell(f"{name}: failed: {error}")
             self.failed.append({"cell": cell.slug, "error": self._plain(str(error))})
             return
-        took = self.clock.stop(cell, trained)
+        with_start = self.plan.plan.shares_start(cell.trained)
+        took = self.clock.stop(cell, trained, with_start=with_start)
         left = self.clock.left([other for other in rest if not self._shares(other, cell, rest)])
         self.tell(f"{name}: done in {spoken(took)}, about {spoken(left)} left")
 

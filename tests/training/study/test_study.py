@@ -248,9 +248,9 @@ def test_what_is_left_is_the_mean_of_what_was():
     """By kind of cell, a training once for all that share it."""
     clock = Clock()
     trained, seen = cells_named("a"), cells_named("a", "a", "b")
-    clock._began -= 10  # as if it had begun ten seconds after the clock's zero
     clock.start()
     clock.stop(trained[0], True)
+    assert clock.left(trained) == 0  # nothing was seen yet of measuring alone
     clock._seconds = {(True, True): [10.0, 20.0], (True, False): [2.0]}
     assert clock.left(seen) == pytest.approx(2 + 2 + 15)
     assert spoken(44.4) == "44 s" and spoken(600) == "10 min" and spoken(7500) == "2 h 05 min"
