@@ -119,8 +119,8 @@ def train_on(
     model = start.model
     lora = take_lora(model)
     merge_lora(model)
-    codes, vectors = trainer.run.codes, pooled_vectors(model, start.data.items)
-    model.set_index(codes, vectors=vectors)
+    vectors = pooled_vectors(model, start.data.items)
+    model.set_index(*trainer.run.ids(), vectors=vectors)
     _choose_beam_weight(start, recipe)
     for ids in recipe.controls:
         assert last is not None
@@ -128,9 +128,9 @@ def train_on(
         control = train_control(model, ids, arguments(folder, seed), start.data, last)
         if is_main():
             save_control(control, work / _BESIDE, ids)
-    if len(codes) < len(data.documents):
-        codes, vectors = code_new(model, start.tokenizer, data, known, codes)
-        model.set_index(codes, vectors=vectors)
+    if not known.all() and len(start.data.items) < len(data.documents):
+        codes, rows, vectors = code_new(model, start.tokenizer, data, known, trainer.run.ids())
+        model.set_index(codes, rows, vectors=vectors)
     distributions = recorded(trainer.run.log, start.data, seen.documents)
     report = make_report(
         data,

@@ -51,16 +51,27 @@ def start_clusters(shop: Workshop, setting: Any) -> Facts:
     return {"clusters": level + 1}
 
 
-def start_heads(shop: Workshop, codes: np.ndarray, levels: list[int]) -> None:
-    """Put cluster heads at the centres of the present nodes; plain heads have no such place."""
+def start_heads(
+    shop: Workshop, codes: np.ndarray, levels: list[int], rows: np.ndarray | None = None
+) -> None:
+    """Put cluster heads at the centres of the present nodes; plain heads have no such place.
+
+    Args:
+        shop: Model and items.
+        codes: Ids, [P, L].
+        levels: From 0.
+        rows: The document of each id, [P]; one id each by default.
+    """
     heads = shop.model.heads
     if not isinstance(heads, ClusterHeads):
         return
+    several = rows is not None and len(rows) > len(shop.vectors)
+    points = shop.vectors[rows] if several else shop.vectors
     for level in levels:
         if heads.is_flat(level):
             logger.warning("Level %d has too many nodes for centres of its own.", level + 1)
             continue
-        centres = node_centroids(shop.vectors, codes, shop.sizes, level, normalize=shop.cosine)
+        centres = node_centroids(points, codes, shop.sizes, level, normalize=shop.cosine)
         heads.start(level, torch.from_numpy(centres))
 
 
@@ -165,18 +176,21 @@ def _points(
 
 def give_ids(shop: Workshop, setting: str) -> Facts:
     """Ids from vectors, interactions, texts or a file; heads start at the ids' clusters."""
-    shop.state.codes[:] = give_codes(shop, setting)
+    found = give_codes(shop, setting)
+    shop.state.give_paths(found if found.ndim == 3 else found[:, None])
     shop.state.start_codes[:] = shop.state.codes
-    start_heads(shop, shop.state.codes.numpy(), list(range(len(shop.sizes))))
-    shop.model.set_index(shop.state.codes)
+    codes, rows = shop.state.ids()
+    start_heads(shop, codes.numpy(), list(range(len(shop.sizes))), rows.numpy())
+    shop.index()
     return {"ids": setting}
 
 
 def centre_heads(shop: Workshop, setting: str) -> Facts:
     """Put cluster heads at the centres of the present ids, which an indexer may have given."""
-    if shop.state.codes.min() < 0:
+    if not shop.state.whole:
         raise ConfigError(f"heads: {setting} needs ids; give them first (ids or assign).")
-    start_heads(shop, shop.state.codes.numpy(), list(range(len(shop.sizes))))
+    codes, rows = shop.state.ids()
+    start_heads(shop, codes.numpy(), list(range(len(shop.sizes))), rows.numpy())
     return {"heads": setting}
 
 
@@ -186,6 +200,7 @@ def rename(shop: Workshop, setting: str) -> Facts:
     `uniform` (variant 1) permutes them in one way for all parents, `by_parent` (variant 2) in a
     way of each parent's own. Buckets stay what they were.
     """
+    shop.one_id_each()
     size = shop.sizes[-1]
     rng = np.random.default_rng(shop.seed)
     codes = shop.state.codes
@@ -195,7 +210,7 @@ def rename(shop: Workshop, setting: str) -> Facts:
     names = torch.from_numpy(np.stack([rng.permutation(size) for _ in range(ways)]))  # [ways, K]
     codes[:, -1] = names[parent % ways, codes[:, -1]]
     start_heads(shop, codes.numpy(), [len(shop.sizes) - 1])
-    shop.model.set_index(codes)
+    shop.index()
     return {"renamed": setting}
 
 
@@ -205,13 +220,14 @@ def disambiguate(shop: Workshop, setting: Any) -> Facts:
     The fourth code of GenRet's released code: it tells documents of one bucket apart.
     """
     del setting
+    shop.one_id_each()
     parents = shop.parents(len(shop.sizes) - 1)
     order = np.argsort(parents, kind="stable")
     first = np.searchsorted(parents[order], parents[order])
     number = np.empty(len(parents), dtype=np.int64)
     number[order] = np.arange(len(parents)) - first
     shop.state.codes[:, -1] = torch.from_numpy(number % shop.sizes[-1])
-    shop.model.set_index(shop.state.codes)
+    shop.index()
     return {"largest_bucket": int(number.max()) + 1}
 
 
