@@ -207,7 +207,8 @@ class _Search:
         Only beyond M is one dropped.
         """
         if not self.constrained:
-            return self._count(math.prod(self.index.sizes) // (self.trees if self.trees > 1 else 1))
+            sizes = self.index.sizes[1:] if self.trees > 1 else self.index.sizes
+            return self._count(math.prod(sizes))
         if self.allowed is None:
             if self.trees == 1:
                 return self._count(self.index.num_nodes[-1])

@@ -25,7 +25,7 @@ from hf_genret.evaluation.report import report as make_report
 from hf_genret.files import atomic_write_text
 from hf_genret.manifest import TRAINING_FILE
 from hf_genret.retriever import GenRetriever
-from hf_genret.training.build import Start, build
+from hf_genret.training.build import Start, build, ids_each
 from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
@@ -128,7 +128,7 @@ def train_on(
         control = train_control(model, ids, arguments(folder, seed), start.data, last)
         if is_main():
             save_control(control, work / _BESIDE, ids)
-    if not known.all() and len(start.data.items) < len(data.documents):
+    if len(start.data.items) < len(data.documents):
         codes, rows, vectors = code_new(model, start.tokenizer, data, known, trainer.run.ids())
         model.set_index(codes, rows, vectors=vectors)
     distributions = recorded(trainer.run.log, start.data, seen.documents)
@@ -284,6 +284,11 @@ def _last_stage_on_ids(recipe: Recipe) -> Stage | None:
     stages = [stage for stage in recipe.stages if OBJECTIVES[stage.objective].searches]
     if recipe.controls and not stages:
         raise ConfigError("controls need a stage that trains on final ids (cross_entropy).")
+    if recipe.controls and ids_each(recipe) > 1:
+        raise ConfigError(
+            "controls have one id a document and share the model's settings; leave them out "
+            "(controls=[]) where documents own several."
+        )
     return stages[-1] if stages else None
 
 
@@ -333,7 +338,7 @@ def _facts(data: RetrievalData, start: Start) -> dict[str, Any]:
         queries,
         len(data.documents),
         max(start.model.config.codebook_sizes),
-        levels=start.model.config.num_levels,
+        levels=start.model.config.num_levels - start.model.config.forest,
     )
     return facts
 

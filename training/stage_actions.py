@@ -26,6 +26,7 @@ from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
 from hf_genret.modeling.indexers_genret import ResidualIndexer
 from hf_genret.training.assignment import assign, reassign
 from hf_genret.training.given import give_codes
+from hf_genret.training.path_assignment import assign_paths
 from hf_genret.training.workshop import Facts, Workshop
 
 logger = logging.getLogger(__name__)
@@ -267,6 +268,7 @@ ACTIONS: dict[str, Action] = {
     "rename": rename,
     "disambiguate": disambiguate,
     "mine": mine,
+    "paths": assign_paths,
 }
 
 
