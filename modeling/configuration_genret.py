@@ -205,9 +205,7 @@ class GenRetConfig(PreTrainedConfig):
                 f"path_merge must be best, sum or logsumexp, found {self.path_merge!r}."
             )
         if self.ids_per_document < 1:
-            raise ValueError(
-                f"ids_per_document must be at least 1, found {self.ids_per_document}."
-            )
+            raise ValueError(f"ids_per_document must be at least 1, found {self.ids_per_document}.")
         if self.forest and len(self.codebook_sizes) < 2:
             raise ValueError(
                 "A forest needs codebook_sizes of two levels or more, first the number of trees, "

@@ -244,7 +244,9 @@ def _log_sum_exp(found: _Found) -> Tensor:
     pair, scores = found.pair, found.scores
     none = scores.new_full((len(scores),), -torch.inf)
     top = none.scatter_reduce(0, pair, scores, "amax")
-    total = torch.zeros_like(scores).index_add(0, pair, (scores - top[pair]).exp())
+    own = _first_of_each(found.beam, found.row, found.model.config.num_documents)
+    shares = (scores - top[pair]).exp() * own  # an id that stands twice in the index is one
+    total = torch.zeros_like(scores).index_add(0, pair, shares)
     return top[pair] + total[pair].log()
 
 

@@ -17,6 +17,8 @@ SHAPES = {
     "dot product": {"head_similarity": "dot"},
     "plain": {"head_type": "plain", "codebook_sizes": [5, 2, 4]},
     "shared plain": {"head_type": "plain", "share_levels": True, "codebook_sizes": [4, 4, 4]},
+    "mlp": {"decoder_type": "mlp", "head_type": "plain"},
+    "mlp under clusters": {"decoder_type": "mlp", "decoder_layers": 1},
 }
 
 
