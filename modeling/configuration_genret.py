@@ -66,8 +66,8 @@ class GenRetConfig(PreTrainedConfig):
         ranker_scale: Start of the learnable inverse temperature of the ranker's softmax.
         ranking: How candidates are ordered: `sum` (the ranker's score and the beam's weighted) or
             `lexicographic` (first the beam's score, then the ranker's; DGI).
-        forest: Whether the first code of an id is the number of a tree (RecForest): it is given, all
-            trees are equally likely, and each is searched by itself.
+        forest: Whether the first code of an id is the number of a tree (RecForest): it is given,
+            all trees are equally likely, and each is searched by itself.
         ids_per_document: Ids that a document owns at most (J; the trees of a forest).
         path_merge: What the scores of several ids of a document come to: `best`, `sum` (over the
             trees of a forest; RecForest) or `logsumexp` (over the ids found; Deep Retrieval).

@@ -1,4 +1,4 @@
-"""The MLP decoder (Deep Retrieval): each level reads the query and the codes before, side by side."""
+"""The MLP decoder (Deep Retrieval): a level reads the query and the codes before side by side."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def _sum_over_trees(found: _Found) -> Tensor:
     """
     beams, config = found.beams, found.model.config
     trees = config.codebook_sizes[0] if config.forest else 1
-    batch, width = beams.scores.shape
+    batch = len(beams.scores)
     tree = beams.codes[..., 0] if config.forest else torch.zeros_like(beams.leaf)
     tree = (torch.arange(batch, device=tree.device)[:, None] * trees + tree).flatten()  # [B * M]
     visited = beams.scores.flatten().masked_fill(beams.leaf.flatten() < 0, torch.inf)

@@ -162,9 +162,9 @@ def _check_action(name: str, setting: Any, where: str) -> None:
     elif name == "paths":
         from hf_genret.training.path_assignment import PathSettings  # it needs models
 
-        options = [item.name for item in dataclasses.fields(PathSettings)]
+        fields = [item.name for item in dataclasses.fields(PathSettings)]
         for key in setting or {}:
-            known(key, options, f"setting of {where}")
+            known(key, fields, f"setting of {where}")
         typed(PathSettings, setting or {}, f"{where}: ")
     elif name == "mine" and "depth" not in (setting or {}):
         raise ConfigError(f"{where} lacks depth, the negatives kept for a query.")

@@ -170,7 +170,7 @@ def ids_by_model(
 
 CANDIDATES = 20
 """Paths from which a new item of several ids takes its own."""
-PENALTY = 1e-3
+PENALTY = 0.02
 """Weight of full paths when new items take several ids, the recipe's own."""
 
 

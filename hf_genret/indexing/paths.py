@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -153,7 +152,9 @@ def choose_paths(
     Returns:
         Paths by number, int64 [N, J], rising within a document.
     """
-    known, place = np.unique(np.concatenate([candidates.path, start.reshape(-1)]), return_inverse=1)
+    known, place = np.unique(
+        np.concatenate([candidates.path, start.reshape(-1)]), return_inverse=True
+    )
     own = place[: len(candidates.path)]
     chosen = np.sort(place[len(own) :].reshape(start.shape), axis=1)
     load = np.bincount(_once(chosen), minlength=len(known))

@@ -80,7 +80,8 @@ def problem(seed: int, documents: int, paths: int) -> tuple[Candidates, np.ndarr
 def by_hand(chosen, score, queries, penalty) -> float:
     """The objective as it is written."""
     total = sum(
-        n * math.log(sum(row[c] for c in mine)) for n, row, mine in zip(queries, score, chosen)
+        n * math.log(sum(row[c] for c in mine))
+        for n, row, mine in zip(queries, score, chosen, strict=True)
     )
     loads = [sum(c in mine for mine in chosen) for c in range(score.shape[1])]
     return total - penalty * sum(n**4 / 4 for n in loads)

@@ -106,7 +106,7 @@ def test_a_sum_is_no_less_than_that_of_an_exact_search(make_model, exhaustive, t
     model = several(make_model, "sum", forest=True)
     truth, paths = exhaustive(model, **text), paths_of(model)
     out = model.search(**text, k=DOCUMENTS, num_beams=6)
-    exact = {tree: sorted((p for p in truth if p[0] == tree)) for tree in range(IDS)}
+    exact = {tree: sorted(p for p in truth if p[0] == tree) for tree in range(IDS)}
     for query in range(3):
         best = [sorted(exact[t], key=lambda p: -truth[p][query])[:2] for t in range(IDS)]
         visited = {tuple(path) for path in out.beam_codes[query].tolist()}

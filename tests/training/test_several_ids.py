@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from hf_genret import GenRetriever
 from hf_genret.errors import ConfigError
 from hf_genret.indexing.forest import forest
+from hf_genret.training import api
 from hf_genret.training.api import _last_stage_on_ids
 from hf_genret.training.build import codebook_sizes, search_beams
 from hf_genret.training.curriculum import RunState, stages_from
@@ -169,7 +171,7 @@ def test_the_trainer_s_retriever_has_all_ids(run_of, kind):
 def test_actions_on_one_id_refuse_several(trainer_at, tmp_path, action):
     """They would change the first and forget the others."""
     stages = [stage("one", "recforest", before={"ids": "forest", **action})]
-    with pytest.raises(ConfigError, match="'one' changes codes of one id a document, .* are 2"):
+    with pytest.raises(ConfigError, match=r"'one' changes codes of one id a document, .* are 2"):
         trainer_at(tmp_path, stages, model=FOREST).train()
 
 
@@ -323,3 +325,37 @@ def test_recforest_on_one_tree_is_cross_entropy(tiny, model_on, pairs_of):
     theirs = CrossEntropyObjective(context_of(shop), {})(model, one)
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value)
+
+
+# ---- another's ids ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", ["recforest", "deep-retrieval"])
+def test_given_ids_of_one_path_are_learned(tmp_path, small_folder, recipe):
+    """Ids of a checkpoint: one tree, no EM, and ids that stay as they are."""
+    few = ["bag={vocab_size: 300, dim: 16}", "queries.pseudo=1", "search.beam_weights=[0.0]"]
+    names = ("encoder", "ids", "final", "ranker")
+    first = [f"stages.{name}.max_steps=2" for name in names]
+    api.train(small_folder, "fixed", tmp_path / "ids", [*few, *first])
+    settings = [*few, f"ids=checkpoint:{tmp_path / 'ids'}"]
+    plan = load_recipe(recipe, settings)
+    settings += [f"stages.{one.name}.max_steps=2" for one in plan.stages]
+    report = api.train(small_folder, recipe, tmp_path / "out", settings)
+    assert not [entry for entry in report["stages"] if "paths_moved" in entry]
+    theirs, ours = (GenRetriever.from_pretrained(tmp_path / name).model for name in ("ids", "out"))
+    assert (ours.config.forest, ours.config.ids_per_document) == (False, 1)
+    assert torch.equal(ours.index.paths, theirs.index.paths)
+    assert torch.equal(ours.index.rows, theirs.index.rows)
+
+
+@pytest.mark.parametrize("recipe", ["recforest", "deep-retrieval"])
+def test_documents_that_training_never_saw_get_all_ids(tmp_path, small_folder, recipe):
+    """The trained model gives a new document as many as the known ones have."""
+    settings = ["bag={vocab_size: 300, dim: 16}", "queries.pseudo=1", "new_documents.share=0.2"]
+    plan = load_recipe(recipe)
+    settings += [f"stages.{one.name}.max_steps=3" for one in plan.stages]
+    api.train(small_folder, recipe, tmp_path / "out", settings)
+    retriever = GenRetriever.from_pretrained(tmp_path / "out")
+    counts = torch.bincount(retriever.model.index.rows)
+    assert len(counts) == 80 and counts.min() > 1
+    assert counts.max() == retriever.model.config.ids_per_document
