@@ -27,6 +27,7 @@ from .heads_genret import HEADS, Prefix, look_up, prefix_length
 from .index_genret import DocidIndex
 from .indexers_genret import INDEXERS
 from .mask_genret import Allowed  # noqa: F401
+from .mlp_genret import MlpDecoder  # noqa: F401
 from .nci_genret import PrefixAwareHeads  # noqa: F401
 from .pretrained_genret import GenRetPreTrainedModel  # noqa: F401
 from .ranking_genret import Ranker
@@ -140,7 +141,21 @@ class GenRetModel(IndexedModel, GenerationMixin):
             vectors = vectors.repeat_interleave(len(codes) // len(vectors), dim=0)
         inputs = self._read(codes, vectors)
         hidden = self.decoder(inputs, encoded.last_hidden_state, encoded.attention_mask)
-        return self.heads(codes.shape[1], hidden[:, -1], vectors, codes)
+        return self.code_logits(codes.shape[1], hidden[:, -1], vectors, codes)
+
+    def code_logits(self, level: int, hidden: Tensor, vectors: Tensor, prefix: Prefix) -> Tensor:
+        """Logits [B, K] of a level's codes by the heads; the trees of a forest are all alike.
+
+        Args:
+            level: From 0.
+            hidden: [B, d], the decoder's state at that level.
+            vectors: [B, D], pooled vectors.
+            prefix: The codes before.
+        """
+        if level == 0 and self.config.forest:
+            return hidden.new_zeros(len(hidden), self.config.codebook_sizes[0])
+        logits: Tensor = self.heads(level, hidden, vectors, prefix)
+        return logits
 
     def index_logits(self, encoded: EncoderOutput, codes: Tensor) -> Tensor:
         """Logits of the code that documents get after each prefix: what the indexer says.
@@ -175,7 +190,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         hidden = self.path_states(encoded, codes if read is None else read)
         vectors = encoded.pooler_output
         return [
-            self.heads(i, hidden[:, i], vectors, first_codes(codes, i))
+            self.code_logits(i, hidden[:, i], vectors, first_codes(codes, i))
             for i in range(hidden.shape[1])
         ]
 
@@ -209,7 +224,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         With `decoder_inputs="codebooks"` the query's vector stands at the start and the codes'
         vectors after it (DGI, Fig. 2), else there are embeddings for all of them.
         """
-        start = self.decoder.start(len(vectors))
+        start = self.decoder.start(vectors)
         code_map = self.decoder.code_map
         if code_map is None:
             read = look_up(self._token_tables(prefix_length(codes)), codes)
@@ -228,7 +243,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         """
         decoder = self.decoder
         if code is None:
-            start: Tensor = decoder.start(len(vectors))
+            start: Tensor = decoder.start(vectors)
             return start if decoder.code_map is None else start + decoder.code_map(vectors)
         if decoder.code_map is None:
             read: Tensor = decoder.embedding.weight[code + self.config.level_offsets[level - 1]]
@@ -337,7 +352,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         out = hidden.new_full((len(hidden), hidden.shape[1], self.config.vocab_size), -torch.inf)
         for place in range(hidden.shape[1]):
             level = past + place
-            logits = self.heads(level, hidden[:, place], vectors, codes[:, :level])
+            logits = self.code_logits(level, hidden[:, place], vectors, codes[:, :level])
             out[:, place, offsets[level] : offsets[level] + logits.shape[1]] = logits
         return out
 

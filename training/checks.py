@@ -197,6 +197,13 @@ def _check_action(name: str, setting: Any, where: str) -> None:
             raise ConfigError(f"{where} lacks {', '.join(sorted(lacking))}.")
     elif name == "codebook":
         known(str(setting), ("balanced", "plain"), f"setting of {where}")
+    elif name == "paths":
+        from hf_genret.training.path_assignment import PathSettings  # it needs models
+
+        fields = [item.name for item in dataclasses.fields(PathSettings)]
+        for key in setting or {}:
+            known(key, fields, f"setting of {where}")
+        typed(PathSettings, setting or {}, f"{where}: ")
     elif name == "mine" and "depth" not in (setting or {}):
         raise ConfigError(f"{where} lacks depth, the negatives kept for a query.")
     elif name == "reassign":

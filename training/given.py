@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from hf_genret.indexing import (
     running_numbers,
 )
 from hf_genret.indexing.collaborative import collaborative_vectors, query_aware_vectors
+from hf_genret.indexing.forest import forest
 from hf_genret.indexing.id_files import read_ids
 from hf_genret.indexing.quantizers import product_quantization, rq_vae, vq_vae
 from hf_genret.indexing.text_ids import atomic_codes, title_codes
@@ -54,6 +56,30 @@ def _collaborative(shop: Workshop) -> np.ndarray:
     return _kmeans(shop, collaborative_vectors(shop.vectors, relevant, dim=dim, seed=shop.seed))
 
 
+def _forest(shop: Workshop, argument: str) -> np.ndarray:
+    """One path in every tree of a forest, [N, T, L]; a tree sees half of the features."""
+    try:
+        ratio = float(argument or 0.5)
+        trees, *sizes = shop.sizes
+        return forest(
+            shop.vectors, trees, sizes, seed=shop.seed, feature_ratio=ratio, cosine=shop.cosine
+        )
+    except ValueError as error:
+        raise ConfigError(f"ids=forest:{argument}: {error}") from error
+
+
+def _several(shop: Workshop, make: Callable[..., np.ndarray]) -> np.ndarray:
+    """J ids made with seeds of their own, [N, J, L]."""
+    count, documents = shop.model.config.ids_per_document, len(shop.state.codes)
+    seeds = np.random.default_rng(shop.seed).integers(2**31, size=count).tolist()
+    return np.stack([make(documents, shop.sizes, seed=seed) for seed in seeds], axis=1)
+
+
+def _clusters(shop: Workshop, documents: int, sizes: list[int], *, seed: int) -> np.ndarray:
+    del documents
+    return hierarchical_kmeans(shop.vectors, sizes, seed=seed, cosine=shop.cosine)
+
+
 GIVEN: dict[str, Callable[[Workshop], np.ndarray]] = {
     "kmeans": _kmeans,
     "em": _kmeans,  # a stage of the recipe refines them
@@ -64,8 +90,15 @@ GIVEN: dict[str, Callable[[Workshop], np.ndarray]] = {
     "vqvae": lambda shop: vq_vae(shop.vectors, shop.bucket_sizes, seed=shop.seed),
     "query_kmeans": _query_aware,
     "collaborative": _collaborative,
+    "forest": lambda shop: _forest(shop, ""),
+    "random_paths": lambda shop: _several(shop, random_codes),
+    "kmeans_paths": lambda shop: _several(shop, partial(_clusters, shop)),
 }
 """Ids made of what the trained encoder says of the documents, with the recipe's sizes."""
+
+SEVERAL = ("forest", "random_paths", "kmeans_paths")
+"""Those that give a document `ids_per_document` ids; `forest:0.7` says which share of the features
+each tree sees."""
 
 Known = tuple[np.ndarray, list[int]]
 
@@ -157,10 +190,17 @@ def positions(codes: np.ndarray) -> np.ndarray:
 def give_codes(shop: Workshop, name: str) -> Tensor:
     """The ids of a name, int64 [N, L], with the position code where the recipe has one.
 
+    [N, J, L] where documents own several.
+
     Raises:
         ConfigError: When the name is unknown, or a bucket has more documents than positions.
     """
-    if name.partition(":")[0] in FROM_DATA:
+    kind, _, argument = name.partition(":")
+    if kind in SEVERAL and shop.data.position_code:
+        raise ConfigError(f"ids: '{name}' are several a document; they take no position_code.")
+    if kind == "forest" and argument:
+        return torch.from_numpy(_forest(shop, argument).astype(np.int64))
+    if kind in FROM_DATA:
         if shop.data.given is None:
             raise ConfigError(f"ids: '{name}' has to be the recipe's own (ids={name}).")
         return shop.data.given

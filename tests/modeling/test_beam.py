@@ -18,6 +18,8 @@ SHAPES = {
     "plain": {"head_type": "plain", "codebook_sizes": [5, 2, 4]},
     "prefix aware": {"head_type": "prefix_aware", "head_matrices": 3},
     "shared plain": {"head_type": "plain", "share_levels": True, "codebook_sizes": [4, 4, 4]},
+    "mlp": {"decoder_type": "mlp", "head_type": "plain"},
+    "mlp under clusters": {"decoder_type": "mlp", "decoder_layers": 1},
 }
 
 

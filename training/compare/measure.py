@@ -87,7 +87,7 @@ class Measurer:
         facts["beams"] = model.config.search_beams
         facts["beam_weight"] = model.config.beam_weight
         if has_ids(record):
-            facts |= self._ids(model, codes, record, facts["documents_ranked"], seed)
+            facts |= self._ids(model, record, facts["documents_ranked"], seed)
         return run, facts
 
     def run(self, name: str, retriever: GenRetriever, record: dict[str, Any]) -> Run:
@@ -173,13 +173,12 @@ class Measurer:
     def _ids(
         self,
         model: GenRetModel,
-        codes: np.ndarray,
         record: dict[str, Any],
         pool: float,
         seed: int,
     ) -> dict[str, Any]:
         """Docid quality, what collapsed, and what plots of ids show."""
-        sizes = model.config.codebook_sizes
+        sizes, codes = model.config.codebook_sizes, model.index.paths.long().cpu().numpy()
         found = check_ids(codes, sizes, levels=_even_levels(record, len(sizes)))
         buckets, many = np.unique(np.bincount(leaf_of_row(codes)), return_counts=True)
         warnings = [*record.get("warnings", ()), *as_dicts(found)]
