@@ -81,9 +81,11 @@ def assemble(
         baseline: The system that the others are tested against; None when it failed.
 
     Returns:
-        `systems`, `runs`, `metric`, `baseline` and `equal_pool`.
+        `systems`, `runs`, `only_ids` (of ids by themselves), `metric`, `baseline` and
+        `equal_pool`.
     """
-    listed = [system for system in systems if measured.get(system.name)]
+    found = [system for system in systems if measured.get(system.name)]
+    listed = [system for system in found if system.searched]
     pool = smallest_pool(measured, [system.name for system in listed])
     out: dict[str, Facts] = {}
     values: dict[str, list[Values]] = {}
@@ -105,6 +107,11 @@ def assemble(
         "baseline": baseline if baseline in out else None,
         "equal_pool": None if pool is None else {"documents": pool},
         "systems": out,
+        "only_ids": {
+            system.name: ids_facts(list(measured[system.name].values()))
+            for system in found
+            if not system.searched
+        },
         "runs": {
             system.name: {
                 str(seed): {name: facts[name] for name in _OF_A_RUN if name in facts}
@@ -148,12 +155,23 @@ def system_facts(
         if name in facts[0]:
             out[name] = averaged([seed[name] for seed in facts])
     out |= {name: facts[0][name] for name in _FIRST if name in facts[0]}
-    found = [warning for seed in facts for warning in seed.get("warnings", ())]
-    out["warnings"] = list({warning["message"]: warning for warning in found}.values())
+    out |= _warnings(facts)
     if pool is not None:
         out["equal_pool"] = equal_pool(runs, queries, pool)
     out["curve"] = curve(runs, queries, min(out["documents_ranked"], DEPTH))
     return out
+
+
+def ids_facts(facts: Sequence[Facts]) -> Facts:
+    """Ids by themselves over their seeds."""
+    out: Facts = {"ids": averaged([seed["ids"] for seed in facts])}
+    return out | {"seeds": len(facts), **_warnings(facts)}
+
+
+def _warnings(facts: Sequence[Facts]) -> Facts:
+    """What was seen of a collapse with any seed, each sentence once."""
+    found = [warning for seed in facts for warning in seed.get("warnings", ())]
+    return {"warnings": list({warning["message"]: warning for warning in found}.values())}
 
 
 def add_tests(

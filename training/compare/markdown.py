@@ -17,7 +17,7 @@ def markdown(report: Facts) -> str:
         report: What `compare` gave.
     """
     parts = [f"# {title_of(report)}", f"`{report['command']}`"]
-    if report["systems"]:
+    if report["systems"] or report.get("only_ids"):
         for title in SECTIONS:
             headings, rows = section(report, title)
             if rows and len(headings) > 1:
@@ -34,6 +34,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _explained(report: Facts, title: str) -> str:
     """What the columns of a table mean."""
+    only_ids = bool(report.get("only_ids"))
     return {
         "Quality": _about_quality(report),
         "Groups of queries": (
@@ -48,6 +49,7 @@ def _explained(report: Facts, title: str) -> str:
             "equal balance. Ids alone: leaves in the order of the beam, their documents in random "
             "order (exact expectation). R@10 in buckets counts k in buckets, and a bucket with a "
             "relevant document as found: no measure of documents."
+            + (" ids: no decoder was trained for these and nothing searched." * only_ids)
         ),
         "Costs": _about_costs(report),
     }[title]
@@ -98,7 +100,7 @@ def _lists(report: Facts) -> list[str]:
     failed = [f"{e['system']}, seed {e['seed']}: {e['error']}" for e in report["failed"]]
     warnings, notes, commands = [], list(report["data"].get("notes", ())), []
     notes += report.get("setting_notes", ())
-    for name, facts in report["systems"].items():
+    for name, facts in {**report["systems"], **report.get("only_ids", {})}.items():
         warnings += [f"{name}: {warning['message']}" for warning in facts["warnings"]]
         notes += [f"{name}: {note}" for note in facts.get("notes", ())]
         if facts.get("command"):

@@ -17,9 +17,10 @@ from hf_genret.training.compare.checkpoints import Checkpoints, training_record
 from hf_genret.training.compare.kept import load_measured, save_measured
 from hf_genret.training.compare.measure import DEPTH, Measurer
 from hf_genret.training.compare.names import System
+from hf_genret.training.compare.only_ids import model_with_ids
 from hf_genret.training.compare.plan import Plan
 
-FORMAT = 2
+FORMAT = 3
 """Of the figures; kept ones of another format are measured anew."""
 _EVEN = 0.5  # weight of both systems where there is no dev query to choose it
 
@@ -53,6 +54,8 @@ class Results:
 
     def get(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
         """A system's run on the split and its figures; trained and measured where they are not.
+
+        The run of ids by themselves is empty.
 
         Raises:
             GenRetError: When training or measuring fails.
@@ -97,10 +100,21 @@ class Results:
     def _measure(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
         if system.parts:
             return self._fused(system, seed)
+        if not system.searched:
+            return self._only_ids(system, seed)
         if system.recipe:
             folder = self.checkpoints.get(system, seed)
             return self.measurer.checkpoint(system.name, folder, seed)
         return self.measurer.untrained(system.name, seed)
+
+    def _only_ids(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
+        """Ids by themselves: their quality, and no search."""
+        recipe = self.checkpoints.recipe(system, seed)
+        model, codes = model_with_ids(
+            self.data, recipe, seed=seed, encodings=self.folder / "encodings"
+        )
+        facts = self.measurer.ids(model, codes, {"recipe": recipe.settings}, None, seed)
+        return Run(system.name, rows=[]), facts
 
     def _fused(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
         """Two systems as one, their mix chosen on dev."""
@@ -142,7 +156,9 @@ class Results:
             "system": system.name,
             "exclude_history": self.measurer.exclude,
         }
-        if system.recipe:
+        if not system.searched:
+            about["recipe"] = self.checkpoints.recipe(system, seed).settings
+        elif system.recipe:
             about["weights"] = self.checkpoints.digest(system, seed)
         if system.parts:
             parts = [self._identity(part, seed, split) for part in system.parts]

@@ -143,7 +143,7 @@ def _run(
     results: Results, listed: Sequence[System], seeds: int, repeated: Sequence[str]
 ) -> tuple[Measured, list[dict[str, Any]]]:
     """Every run, one seed after another; fusions after their parts."""
-    ordered = sorted(listed, key=lambda system: (bool(system.parts), system.name != START.name))
+    ordered = sorted(listed, key=_turn)
     measured: Measured = {}
     failed: list[dict[str, Any]] = []
     for seed in range(seeds):
@@ -158,6 +158,11 @@ def _run(
                 results.tell(f"{system.name}, seed {seed}: failed: {error}")
                 failed.append({"system": system.name, "seed": seed, "error": str(error)})
     return measured, failed
+
+
+def _turn(system: System) -> tuple[bool, bool, bool]:
+    """The start first; fusions after their parts, and those that take ids after who has them."""
+    return bool(system.parts), system.index_from is not None, system.name != START.name
 
 
 def _start_facts(results: Results, seeds: int) -> dict[str, Any] | None:

@@ -156,13 +156,18 @@ SECTIONS: dict[str, Callable[[Facts], list[Column]]] = {
 def section(report: Facts, title: str) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of one table; systems that it says nothing of are left out.
 
+    Ids by themselves have rows in the table of ids alone.
+
     Args:
         report: What `compare` gave.
         title: A key of `SECTIONS`.
     """
     columns = SECTIONS[title](report)
+    systems = dict(report["systems"])
+    if title == "Ids":
+        systems |= report.get("only_ids", {})
     rows = []
-    for name, facts in report["systems"].items():
+    for name, facts in systems.items():
         cells = [column.cell(facts) for column in columns]
         if title != "Ids" or "ids" in facts:
             rows.append([name, *cells])
