@@ -29,7 +29,7 @@ from hf_genret.training.build import Start, build
 from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
-from hf_genret.training.given import PLACES
+from hf_genret.training.given import PLACES, shown_setting
 from hf_genret.training.new_documents import FILE as NEW_FILE
 from hf_genret.training.new_documents import (
     code_new,
@@ -370,8 +370,5 @@ def _command(verb: str, data: str | Path, recipe: str, settings: Sequence[str], 
     line = ["hf-genret", verb, str(data), "--recipe", recipe, "--seed", str(seed)]
     replacements = {} if is_built_in(data) else {str(data): "DATA"}
     for setting in settings:
-        line += ["--set", setting]
-        key, _, value = setting.partition("=")
-        if key == "encoder" and value not in ("bag", "items"):
-            replacements[value] = "ENCODER"
+        line += ["--set", shown_setting(setting)]
     return scrub_command(line, replacements)

@@ -63,12 +63,8 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
     builders = {"text": _build_text, "sequential": _build_items, "general": _build_items}
     if recipe.task not in builders:
         raise ConfigError(f"task is '{recipe.task}'; known: {', '.join(builders)}.")
-    known = ids_from_data(recipe.ids, data.documents)
-    if known is not None:
-        recipe.model["codebook_sizes"] = known[1]
     whole = bool(recipe.lora.r) and recipe.lora.part == "model"
-    if whole and not recipe.model.get("codebook_sizes"):
-        recipe.model["codebook_sizes"] = _sizes_of(recipe.start_from)
+    known = _known_ids(recipe, data.documents, whole)
     train, dev = training_queries(recipe, data, seed)
     model, tokenizer = builders[recipe.task](recipe, data, train, seed)
     if recipe.task == "text" and model.encoder.history is not None:
@@ -89,9 +85,31 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
         pair_query=pair_query,
         pair_row=pair_row,
         exclude_history=recipe.search.exclude_history and recipe.task != "text",
-        given=None if known is None else torch.from_numpy(known[0].astype(np.int64)),
+        given=None if known is None else torch.from_numpy(known.astype(np.int64)),
+        position_code=bool(recipe.position_code) and known is None,
     )
     return Start(model, tokenizer, training, dev)
+
+
+def _known_ids(recipe: Recipe, documents: Documents, whole: bool) -> np.ndarray | None:
+    """Ids that are known before there is a model, [N, L]; the recipe gets the sizes that ids need.
+
+    Args:
+        recipe: Its `model.codebook_sizes` are set where ids, a checkpoint or a position code
+            decide them.
+        documents: The corpus.
+        whole: Whether a checkpoint is adapted as a whole.
+    """
+    known = ids_from_data(recipe.ids, documents, position_code=recipe.position_code > 0)
+    if known is not None:
+        recipe.model["codebook_sizes"] = known[1]
+        return known[0]
+    if whole and not recipe.model.get("codebook_sizes"):
+        recipe.model["codebook_sizes"] = _sizes_of(recipe.start_from)
+    elif recipe.position_code:
+        sizes = codebook_sizes(recipe, len(documents))
+        recipe.model["codebook_sizes"] = [*sizes, recipe.position_code]
+    return None
 
 
 def training_queries(

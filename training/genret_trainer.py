@@ -404,7 +404,9 @@ class GenRetTrainer(PublishingTrainer):
             return
         if self.data.given is not None:
             levels = []
-        elif any("disambiguate" in {**stage.before, **stage.after} for stage in self.stages):
+        elif self.data.position_code or any(
+            "disambiguate" in {**stage.before, **stage.after} for stage in self.stages
+        ):
             levels = levels[:-1]
         sizes = self.model.config.codebook_sizes
         for finding in check_ids(codes.numpy(), sizes, levels=levels):

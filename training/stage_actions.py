@@ -19,6 +19,7 @@ from hf_genret.indexing import (
     kmeans,
     node_centroids,
     node_numbers,
+    running_numbers,
 )
 from hf_genret.indexing.constrained import constrained_kmeans
 from hf_genret.modeling import EncoderOutput
@@ -205,11 +206,7 @@ def disambiguate(shop: Workshop, setting: Any) -> Facts:
     The fourth code of GenRet's released code: it tells documents of one bucket apart.
     """
     del setting
-    parents = shop.parents(len(shop.sizes) - 1)
-    order = np.argsort(parents, kind="stable")
-    first = np.searchsorted(parents[order], parents[order])
-    number = np.empty(len(parents), dtype=np.int64)
-    number[order] = np.arange(len(parents)) - first
+    number = running_numbers(shop.parents(len(shop.sizes) - 1))
     shop.state.codes[:, -1] = torch.from_numpy(number % shop.sizes[-1])
     shop.model.set_index(shop.state.codes)
     return {"largest_bucket": int(number.max()) + 1}

@@ -39,6 +39,11 @@ class Workshop:
         self._vectors: np.ndarray | None = None
 
     @property
+    def bucket_sizes(self) -> list[int]:
+        """K of the levels that lead to a bucket: of all but a position code."""
+        return self.sizes[:-1] if self.data.position_code else self.sizes
+
+    @property
     def vectors(self) -> np.ndarray:
         """The ranker's vectors of all items, float32 [N, D]."""
         if self._vectors is None:

@@ -224,12 +224,14 @@ def _even_levels(record: dict[str, Any], levels: int) -> list[int]:
     """Levels that should be even: not those of words, nor one that tells equal ids apart."""
     recipe = record["recipe"]
     kind = str(recipe.get("ids") or "").partition(":")[0]
-    if kind in FROM_DATA and kind != "atomic":
+    if (kind in FROM_DATA and kind != "atomic") or recipe.get("index_from"):
         return []
     actions = [
         {**(stage.get("before") or {}), **(stage.get("after") or {})} for stage in recipe["stages"]
     ]
-    apart = any(action.get("disambiguate") for action in actions)
+    apart = bool(recipe.get("position_code")) or any(
+        action.get("disambiguate") for action in actions
+    )
     return list(range(1, levels + (not apart)))
 
 

@@ -16,11 +16,12 @@ from hf_genret.evaluation.report import report as make_report
 from hf_genret.training.api import reading_words, task_of
 from hf_genret.training.checks import known, nearest
 from hf_genret.training.compare.assemble import Measured, assemble
-from hf_genret.training.compare.checkpoints import shown_setting, training_record
+from hf_genret.training.compare.checkpoints import training_record
 from hf_genret.training.compare.names import System, parse_sizes, parse_systems
 from hf_genret.training.compare.plan import START, Plan, needed_systems
 from hf_genret.training.compare.results import Results
 from hf_genret.training.compare.write import write_report
+from hf_genret.training.given import shown_setting
 
 logger = logging.getLogger(__name__)
 
