@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from hf_genret.training.compare.tables import SECTIONS, number, section, title_of
+from hf_genret.training.compare.layouts import pages
+from hf_genret.training.compare.tables import SECTIONS, grid, number, section, title_of
 
 Facts = Mapping[str, Any]
 
 
 def markdown(report: Facts) -> str:
-    """A page: what was measured and how, four tables, what failed and what to beware of.
+    """A page: what was measured and how, the tables, what failed and what to beware of.
 
     Args:
         report: What `compare` gave.
     """
-    parts = [f"# {title_of(report)}", f"`{report['command']}`"]
+    parts = [f"# {title_of(report)}", f"`{report['command']}`", *pages(report)]
     if report["systems"] or report.get("only_ids"):
         for title in SECTIONS:
             headings, rows = section(report, title)
             if rows and len(headings) > 1:
-                parts += [f"## {title}", _explained(report, title), _table(headings, rows)]
+                parts += [f"## {title}", _explained(report, title), grid(headings, rows)]
     parts += _lists(report)
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = [":--", *["--:" for _ in headings[1:]]]
-    lines = [list(headings), rule, *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _explained(report: Facts, title: str) -> str:

@@ -187,7 +187,9 @@ def _taking_ids(system: System, text: str) -> tuple[System, str]:
     if other.index_from is not None:
         raise ConfigError(f"'{name}': '{other.name}' takes the ids of another one; name that one.")
     if system.settings or not system.searched:
-        raise ConfigError(f"'{name}' names ids twice; {GIVEN_IDS}:{INDEX_FROM}{other.name} learns those.")
+        raise ConfigError(
+            f"'{name}' names ids twice; {GIVEN_IDS}:{INDEX_FROM}{other.name} learns those."
+        )
     for one, lacks in ((other, "has no ids"), (system, "learns no ids")):
         if load_recipe(one.recipe, one.settings).ids == "none":
             raise ConfigError(f"'{name}': '{one.name}' {lacks}.")

@@ -75,18 +75,32 @@ class Results:
         """A system's run on dev queries."""
         identity = self._identity(system, seed, "dev")
         place = self._place(system, seed, "dev")
-        found = load_measured(place, identity)
-        if found is not None:
-            return found[0]
         measurer = self._measurer("dev", dev)
-        if system.recipe:
-            folder = self.checkpoints.get(system, seed)
-            retriever = GenRetriever.from_pretrained(folder)
-            run = measurer.run(system.name, retriever, training_record(folder))
-        else:
-            run, _ = measurer.untrained(system.name, seed)
-        save_measured(place, run, {}, identity)
-        return run
+
+        def search() -> Run:
+            if not system.recipe:
+                return measurer.untrained(system.name, seed)[0]
+            return measurer.run(system.name, *self._checkpoint(system, seed))
+
+        return _kept_run(place, identity, search)
+
+    def at_beams(self, system: System, seed: int, beams: int) -> Run:
+        """A checkpoint's run on the split with another number of beams."""
+        identity = self._identity(system, seed, self.split) | {"beams": beams}
+        place = self.folder / "measured" / self.split / f"seed-{seed}-{beams}-beams" / system.slug
+
+        def search() -> Run:
+            retriever, record = self._checkpoint(system, seed)
+            retriever.model.config.search_beams = beams
+            self.tell(f"{system.name}, seed {seed}: searching with {beams} beams")
+            return self.measurer.run(system.name, retriever, record)
+
+        return _kept_run(place, identity, search)
+
+    def _checkpoint(self, system: System, seed: int) -> tuple[GenRetriever, dict[str, Any]]:
+        """A trained system and the record of its training."""
+        folder = self.checkpoints.get(system, seed)
+        return GenRetriever.from_pretrained(folder), training_record(folder)
 
     def dev_queries(self, seed: int) -> Queries | None:
         """The dev queries that training looks at; None where there are none."""
@@ -167,6 +181,16 @@ class Results:
 
     def _place(self, system: System, seed: int, split: str) -> Path:
         return self.folder / "measured" / split / f"seed-{seed}" / system.slug
+
+
+def _kept_run(place: Path, identity: dict[str, Any], search: Callable[[], Run]) -> Run:
+    """A run as it was kept, or made and kept now."""
+    found = load_measured(place, identity)
+    if found is not None:
+        return found[0]
+    run = search()
+    save_measured(place, run, {}, identity)
+    return run
 
 
 def _sum(costs: list[dict[str, Any]], name: str) -> float | None:
