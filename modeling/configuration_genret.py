@@ -39,14 +39,16 @@ class GenRetConfig(PreTrainedConfig):
         codebook_sizes: K_1 .. K_L, the number of codes of each level.
         share_levels: One embedding and head for all levels (URI), so that a code means the same
             at every level; needs plain heads.
-        decoder_type: Name in `decoder_genret.DECODERS`.
+        decoder_type: Name in `decoder_genret.DECODERS`: `transformer`, or `tiger`, which attends to
+            the codes of a history's items instead of their vectors.
         decoder_dim: Width of the decoder.
         decoder_layers: Number of decoder blocks.
         decoder_heads: Attention heads a block.
         decoder_dropout: Dropout inside the decoder.
         decoder_inputs: What the decoder reads of the codes so far: `tokens` (embeddings of its
             own) or `codebooks` (the vectors of codebook heads).
-        head_type: Name in `heads_genret.HEADS`: `plain`, `cluster` or `codebook`.
+        head_type: Name in `heads_genret.HEADS`: `plain`, `prefix_aware`, `cluster` or `codebook`.
+        head_matrices: Matrices that a prefix-aware head mixes.
         head_scale: Start of the learnable scale (inverse temperature) of cluster and codebook
             heads.
         head_similarity: `cosine` or `dot`, between a query and a cluster centre.
@@ -102,6 +104,7 @@ class GenRetConfig(PreTrainedConfig):
         decoder_dropout: float = 0.1,
         decoder_inputs: str = "tokens",
         head_type: str = "cluster",
+        head_matrices: int = 8,
         head_scale: float = 10.0,
         head_similarity: str = "cosine",
         normalize_codes: bool = False,
@@ -144,6 +147,7 @@ class GenRetConfig(PreTrainedConfig):
         self.decoder_dropout = decoder_dropout
         self.decoder_inputs = decoder_inputs
         self.head_type = head_type
+        self.head_matrices = head_matrices
         self.head_scale = head_scale
         self.head_similarity = head_similarity
         self.normalize_codes = normalize_codes

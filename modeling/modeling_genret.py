@@ -27,11 +27,13 @@ from .heads_genret import HEADS, Prefix, look_up, prefix_length
 from .index_genret import DocidIndex
 from .indexers_genret import INDEXERS
 from .mask_genret import Allowed  # noqa: F401
+from .nci_genret import PrefixAwareHeads  # noqa: F401
 from .pretrained_genret import GenRetPreTrainedModel  # noqa: F401
 from .ranking_genret import Ranker
 from .retrieval_genret import IndexedModel, follow_index
 from .sides_genret import GenRetEncoder
 from .steps_genret import DecoderSteps  # noqa: F401
+from .tiger_genret import TigerDecoder  # noqa: F401
 from .vectors_genret import VECTORS_FILE  # noqa: F401
 
 # From a local folder transformers 5.0 takes only the files that this one imports itself, so every
@@ -96,10 +98,17 @@ class GenRetModel(IndexedModel, GenerationMixin):
         if history is not None and self.encoder.history is not None:
             if history.shape[1] == 0:  # nobody in the batch has a history: one padded place
                 history = functional.pad(history, (1, 0), value=-1)
-            mask = history >= 0
             inputs["history_vectors"] = self._history_vectors(history.clamp(min=0))
-            inputs["history_mask"] = mask
-        return self.encoder(users=users, **inputs)
+            inputs["history_mask"] = history >= 0
+        encoded: EncoderOutput = self.encoder(users=users, **inputs)
+        # As long as nothing has an id there is no decoding either, and vectors will do.
+        if "history_mask" not in inputs or not self._reads_codes() or len(self.index) == 0:
+            return encoded
+        return self.decoder.with_codes(encoded, *self.index.codes_of(history))
+
+    def _reads_codes(self) -> bool:
+        """Whether the decoder attends to the ids of a history's items instead of their vectors."""
+        return bool(getattr(self.decoder, "reads_histories", False))
 
     def encode_items(self, **inputs: Any) -> EncoderOutput:
         """Encode documents; arguments of `GenRetEncoder.encode_items`."""

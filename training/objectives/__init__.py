@@ -6,7 +6,9 @@ from hf_genret.training.objectives.asi import AsiObjective, AsiPlusObjective
 from hf_genret.training.objectives.base import Clock, Context, Objective
 from hf_genret.training.objectives.cross_entropy import CrossEntropyObjective
 from hf_genret.training.objectives.dgi import DgiObjective
+from hf_genret.training.objectives.dsi import DsiObjective
 from hf_genret.training.objectives.genret import GenRetObjective
+from hf_genret.training.objectives.nci import NciObjective
 from hf_genret.training.objectives.ranker import RankerObjective
 from hf_genret.training.objectives.uri import UriObjective
 
@@ -18,6 +20,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "asi++": AsiPlusObjective,
     "genret": GenRetObjective,
     "dgi": DgiObjective,
+    "dsi": DsiObjective,
+    "nci": NciObjective,
 }
 
 __all__ = [
@@ -28,7 +32,9 @@ __all__ = [
     "Context",
     "CrossEntropyObjective",
     "DgiObjective",
+    "DsiObjective",
     "GenRetObjective",
+    "NciObjective",
     "Objective",
     "RankerObjective",
     "UriObjective",
