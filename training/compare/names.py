@@ -11,7 +11,7 @@ from pathlib import Path
 from hf_genret.errors import ConfigError
 from hf_genret.training.checks import nearest
 from hf_genret.training.given import FROM_DATA, GIVEN, PLACES
-from hf_genret.training.recipes import list_recipes, load_recipe, variants
+from hf_genret.training.recipes import FOLDER, load_recipe, variants
 from hf_genret.training.runs import UNTRAINED
 
 GIVEN_IDS = "fixed"
@@ -92,7 +92,9 @@ def parse_systems(names: str | Iterable[str]) -> list[System]:
     words = names.split(",") if isinstance(names, str) else list(names)
     found = [parse_system(word.strip()) for word in words if word.strip()]
     if not found:
-        raise ConfigError("no system is named; for example uri,fixed:kmeans,dense,bm25.")
+        raise ConfigError(
+            "no system is named; for example uri,fixed:kmeans,dense,bm25, or the preset uri-table1."
+        )
     return list({system.name: system for system in found}.values())
 
 
@@ -126,7 +128,7 @@ def parse_sizes(sizes: str | Iterable[str | Sequence[int]]) -> list[tuple[int, .
 
 def known_systems() -> list[str]:
     """Every name without sizes: recipes, their variants, given ids, untrained baselines."""
-    recipes = list(list_recipes())
+    recipes = _recipes()
     named = [f"{recipe}:{variant}" for recipe in recipes for variant in variants(recipe)]
     named += [f"{GIVEN_IDS}:{ids}" for ids in (*GIVEN, *FROM_DATA)]
     named += [f"{ONLY_IDS}:{ids}" for ids in _only_ids()]
@@ -138,13 +140,17 @@ def _only_ids() -> list[str]:
     return [ids for ids in (*GIVEN, *FROM_DATA) if ids not in ("em", "none")]
 
 
+def _recipes() -> list[str]:
+    """Names of recipes, without reading what they say."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
 def _head(text: str) -> tuple[System, str]:
     """The system with which a text begins, and what follows from its `+` on.
 
     A recipe's name may hold a plus itself (`asi++`), so the longest known name counts.
     """
-    recipes = list_recipes()
-    for name in sorted((*recipes, *UNTRAINED, ONLY_IDS), key=len, reverse=True):
+    for name in sorted((*_recipes(), *UNTRAINED, ONLY_IDS), key=len, reverse=True):
         rest = text.removeprefix(name)
         if not text.startswith(name) or (rest and rest[0] not in ":@+"):
             continue

@@ -32,7 +32,8 @@ def model_with_ids(
         The model, and the id of each document [N, L].
 
     Raises:
-        ConfigError: When the recipe trains an encoder first, or hides documents.
+        ConfigError: When the recipe trains an encoder first, hides documents, or gives a document
+            several ids.
     """
     if not recipe.start_from:
         raise ConfigError("Ids by themselves need an encoder that is trained already.")
@@ -45,5 +46,7 @@ def model_with_ids(
     state = RunState.fresh(len(data.documents), model.config.num_levels)
     stage = Stage("ids", "cross_entropy", [])
     codes = give_codes(Workshop(model, start.data, state, stage, seed), recipe.ids)
+    if codes.dim() != 2:
+        raise ConfigError(f"'{recipe.ids}' gives a document several ids; only training reads them.")
     model.set_index(codes)
     return model, codes.numpy()

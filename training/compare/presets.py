@@ -30,6 +30,7 @@ class Preset:
         settings: Overrides of all trained systems, `key=value`; the user's come after them.
         baseline: The system that others are tested against.
         repeat: Systems that are trained with every seed; all by default.
+        left_out: Kind of data -> system that says nothing on it -> why.
     """
 
     name: str
@@ -42,6 +43,13 @@ class Preset:
     settings: list[str] = field(default_factory=list)
     baseline: str | None = None
     repeat: list[str] = field(default_factory=list)
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def on(self, task: str) -> Preset:
+        """The preset as it is on one kind of data: without what is left out there."""
+        without = self.left_out.get(task, {})
+        systems = [name for name in self.systems if name not in without]
+        return dataclasses.replace(self, systems=systems, left_out={task: without})
 
 
 def list_presets() -> dict[str, str]:

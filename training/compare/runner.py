@@ -76,20 +76,17 @@ def compare(
         DataError: When the data have a fault or no such split.
     """
     began = time.perf_counter()
-    chosen = Selection.of(systems, preset, sizes, settings)
+    task = task_of(data)
+    chosen = Selection.of(systems, preset, sizes, settings, task)
     known(fusion, get_args(Method), "fusion")
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; at least 1 was expected.")
-    task = task_of(data)
     plan = Plan(needed_systems(chosen.named()), chosen.settings, task)
     loaded = load_data(data, **(reading or {}))
     listed = chosen.listed(plan, len(loaded.documents))
     names = [system.name for system in listed]
     against, repeated = chosen.baseline(baseline, names), chosen.repeated(repeat, names)
-    tables = {
-        one.name: (one, chosen.of_preset(one, plan, len(loaded.documents)))
-        for one in chosen.presets
-    }
+    tables = chosen.tables(plan, len(loaded.documents))
     plan = Plan(needed_systems(listed), chosen.settings, task)
     folder = Path(output).expanduser().resolve()
     results = Results(folder, loaded, plan, split, cast(Method, fusion), tell)

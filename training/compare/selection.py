@@ -38,13 +38,14 @@ class Selection:
         presets: str | Iterable[str],
         sizes: str | Iterable[str],
         settings: Sequence[str],
+        task: str,
     ) -> Selection:
-        """Read the words of a command.
+        """Read the words of a command for one kind of data.
 
         Raises:
             ConfigError: For an unknown name, naming the nearest, or none at all.
         """
-        chosen = parse_presets(presets)
+        chosen = [preset.on(task) for preset in parse_presets(presets)]
         words = systems.split(",") if isinstance(systems, str) else list(systems)
         named = [word for word in words if word.strip()]
         extra = parse_systems(named) if named or not chosen else []
@@ -63,14 +64,20 @@ class Selection:
             plan: Of `named`, for the sizes of their recipes.
             documents: In the corpus.
         """
-        found: list[System] = []
-        for preset in self.presets:
-            found += self.of_preset(preset, plan, documents)
+        tables = self.tables(plan, documents)
+        found = [system for _, systems in tables.values() for system in systems]
         growing = [system for system in self.extra if system.takes_sizes and not system.sizes]
         grown = [system.at(sizes) for system in growing for sizes in self.sizes]
         return _once([*found, *self.extra, *grown])
 
-    def of_preset(self, preset: Preset, plan: Plan, documents: int) -> list[System]:
+    def tables(self, plan: Plan, documents: int) -> dict[str, tuple[Preset, list[System]]]:
+        """Name of a preset -> the preset and its systems at every size; arguments as `listed`."""
+        return {
+            preset.name: (preset, self._of_preset(preset, plan, documents))
+            for preset in self.presets
+        }
+
+    def _of_preset(self, preset: Preset, plan: Plan, documents: int) -> list[System]:
         """Systems of one preset; sizes that were asked for take the place of its own scales."""
         systems = parse_systems(preset.systems)
         if not preset.scales:

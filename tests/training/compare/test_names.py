@@ -36,8 +36,7 @@ def test_one_system(name, recipe, settings, sizes):
 
 def test_a_recipe_whose_name_holds_plus_signs(monkeypatch):
     """The longest known name counts; one more plus joins two systems."""
-    known = {"asi": "", "asi++": "", "dense": ""}
-    monkeypatch.setattr(names, "list_recipes", lambda: known)
+    monkeypatch.setattr(names, "_recipes", lambda: ["asi", "asi++", "dense"])
     monkeypatch.setattr(names, "variants", lambda name: ["no_bottleneck"])
     assert parse_system("asi++") == System("asi++", "asi++")
     fused = parse_system("asi+++dense")

@@ -48,6 +48,7 @@ def lay_out(
             "layout": preset.layout,
             "description": preset.description,
             "note": preset.note,
+            "left_out": {n: why for named in preset.left_out.values() for n, why in named.items()},
             **LAYOUTS[preset.layout].figures(preset, systems, evidence),
         }
         for name, (preset, systems) in presets.items()
@@ -62,9 +63,7 @@ def pages(report: Facts) -> list[str]:
     """
     parts = []
     for name, facts in report.get("tables", {}).items():
-        parts += [
-            f"## {name}",
-            f"{facts['description']} {facts['note']}",
-            *LAYOUTS[facts["layout"]].page(facts),
-        ]
+        said = [facts["description"], facts["note"]]
+        said += [f"Without {system}: {why}" for system, why in facts["left_out"].items()]
+        parts += [f"## {name}", " ".join(said), *LAYOUTS[facts["layout"]].page(facts)]
     return parts
