@@ -21,7 +21,7 @@ _PARTS = {
     "with_ranker": (
         "### With the ranker",
         "Every document of the leaves that are visited is ranked by the same encoder and ranker, "
-        "also for bijective ids.",
+        "also for bijective ids; the beam's own score counts at the weight that dev chose.",
     ),
     "ids_alone": (
         "### Ids alone",
