@@ -37,27 +37,32 @@ class Evidence:
     queries: Queries
     runs: Callable[[str], list[Run]]
     at_beams: Callable[[str, int], list[Run]]
-    _ranked: dict[str, list[Values]] = field(default_factory=dict)
-    _alone: dict[str, list[Values]] = field(default_factory=dict)
+    _values: dict[str, tuple[list[Values], list[Values]]] = field(default_factory=dict)
 
     def ranked(self, name: str) -> list[Values]:
         """Values of every query with the ranker, one dictionary a seed."""
-        if name not in self._ranked:
-            self._ranked[name] = [per_query(run, self.queries, _CUTS) for run in self.runs(name)]
-        return self._ranked[name]
+        return self._of(name)[0]
 
     def alone(self, name: str) -> list[Values]:
         """Values of every query by ids alone (`expectation_metrics`), one dictionary a seed.
 
         Empty for a system without ids.
         """
-        if name not in self._alone:
-            self._alone[name] = [
-                expectation_metrics(run.buckets, self.queries.relevant, _CUTS)[0]
-                for run in self.runs(name)
-                if run.buckets is not None
-            ]
-        return self._alone[name]
+        return self._of(name)[1]
+
+    def _of(self, name: str) -> tuple[list[Values], list[Values]]:
+        """Both, from runs that are read once: they may be large."""
+        if name not in self._values:
+            runs, relevant = self.runs(name), self.queries.relevant
+            self._values[name] = (
+                [per_query(run, self.queries, _CUTS) for run in runs],
+                [
+                    expectation_metrics(run.buckets, relevant, _CUTS)[0]
+                    for run in runs
+                    if run.buckets is not None
+                ],
+            )
+        return self._values[name]
 
     def means(self, values: Sequence[Values]) -> Facts:
         """Mean, interval and seeds of the tables' metrics; empty without values."""
