@@ -90,6 +90,23 @@ def test_ids_by_themselves_are_those_that_training_gives(compared):
     assert "ids:kmeans" not in report["systems"] and "ids:kmeans" not in report["runs"]
 
 
+def test_nothing_but_ids(run, trained, tmp_path):
+    """The start is all that is trained; the page has the one table, and nothing is made twice."""
+    report = run("ids:rq,ids:random@3x3")
+    assert trained == ["seed-0/dense"] and report["systems"] == {} and report["failed"] == []
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "| ids:random@3x3 | 3×3 |" in page and "## Quality" not in page
+    again = run("ids:rq,ids:random@3x3")
+    assert trained == ["seed-0/dense"] and again["only_ids"] == report["only_ids"]
+
+
+def test_ids_that_hide_documents_are_refused(run, trained):
+    """Training would give the hidden ones ids afterwards; by themselves there are none to give."""
+    report = run("ids:rq,random", ("new_documents.share=0.1",))
+    (failure,) = report["failed"]
+    assert failure["system"] == "ids:rq" and "new_documents hides some" in failure["error"]
+
+
 def test_started_again_nothing_is_trained_or_measured(run, trained, monkeypatch):
     """The second report has the figures of the first."""
     first = run(PAIR)
