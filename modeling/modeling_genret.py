@@ -101,14 +101,16 @@ class GenRetModel(IndexedModel, GenerationMixin):
             inputs["history_vectors"] = self._history_vectors(history.clamp(min=0))
             inputs["history_mask"] = history >= 0
         encoded: EncoderOutput = self.encoder(users=users, **inputs)
-        # As long as nothing has an id there is no decoding either, and vectors will do.
-        if "history_mask" not in inputs or not self._reads_codes() or len(self.index) == 0:
+        if history is None or not self._reads_codes():
             return encoded
         return self.decoder.with_codes(encoded, *self.index.codes_of(history))
 
     def _reads_codes(self) -> bool:
-        """Whether the decoder attends to the ids of a history's items instead of their vectors."""
-        return bool(getattr(self.decoder, "reads_histories", False))
+        """Whether the decoder attends to the ids of a history's items instead of their vectors.
+
+        As long as nothing has an id there is no decoding either, and vectors will do.
+        """
+        return bool(getattr(self.decoder, "reads_histories", False)) and len(self.index) > 0
 
     def encode_items(self, **inputs: Any) -> EncoderOutput:
         """Encode documents; arguments of `GenRetEncoder.encode_items`."""

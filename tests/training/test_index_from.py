@@ -27,7 +27,7 @@ SMALL = [
     "search.beam_weights=[0.0]",
     "controls=[]",
 ]
-LEARNERS = ["fixed"]
+LEARNERS = ["fixed", "dsi", "nci", "tiger"]
 
 
 def short(recipe: str, *settings: str) -> list[str]:
