@@ -87,7 +87,7 @@ class Measurer:
         facts["beams"] = model.config.search_beams
         facts["beam_weight"] = model.config.beam_weight
         if has_ids(record):
-            facts |= self.ids(model, codes, record, facts["documents_ranked"], seed)
+            facts |= self.ids(model, record, facts["documents_ranked"], seed)
         return run, facts
 
     def run(self, name: str, retriever: GenRetriever, record: dict[str, Any]) -> Run:
@@ -173,7 +173,6 @@ class Measurer:
     def ids(
         self,
         model: GenRetModel,
-        codes: np.ndarray,
         record: dict[str, Any],
         pool: float | None,
         seed: int,
@@ -182,12 +181,11 @@ class Measurer:
 
         Args:
             model: With an index.
-            codes: The first id of each document, [N, L].
             record: Of its training, with the `recipe`.
             pool: Documents ranked for a query; None where nothing was searched.
             seed: Of random ids.
         """
-        sizes = model.config.codebook_sizes
+        sizes, codes = model.config.codebook_sizes, model.index.paths.long().cpu().numpy()
         found = check_ids(codes, sizes, levels=_even_levels(record, len(sizes)))
         buckets, many = np.unique(np.bincount(leaf_of_row(codes)), return_counts=True)
         warnings = [*record.get("warnings", ()), *as_dicts(found)]

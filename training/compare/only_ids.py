@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from hf_genret.data import RetrievalData
 from hf_genret.errors import ConfigError
 from hf_genret.kept_vectors import kept_vectors
@@ -19,7 +17,7 @@ from hf_genret.training.workshop import Workshop
 
 def model_with_ids(
     data: RetrievalData, recipe: Recipe, *, seed: int, encodings: Path
-) -> tuple[GenRetModel, np.ndarray]:
+) -> GenRetModel:
     """A model whose index has a recipe's given ids, as training would give them; the rest is fresh.
 
     Args:
@@ -27,9 +25,6 @@ def model_with_ids(
         recipe: With the checkpoint from whose encoder's vectors ids are made.
         seed: Of the ids.
         encodings: Folder that keeps what a frozen encoder says of the texts.
-
-    Returns:
-        The model, and the id of each document [N, L].
 
     Raises:
         ConfigError: When the recipe trains an encoder first, hides documents, or gives a document
@@ -49,4 +44,4 @@ def model_with_ids(
     if codes.dim() != 2:
         raise ConfigError(f"'{recipe.ids}' gives a document several ids; only training reads them.")
     model.set_index(codes)
-    return model, codes.numpy()
+    return model

@@ -124,10 +124,8 @@ class Results:
     def _only_ids(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
         """Ids by themselves: their quality, and no search."""
         recipe = self.checkpoints.recipe(system, seed)
-        model, codes = model_with_ids(
-            self.data, recipe, seed=seed, encodings=self.folder / "encodings"
-        )
-        facts = self.measurer.ids(model, codes, {"recipe": recipe.settings}, None, seed)
+        model = model_with_ids(self.data, recipe, seed=seed, encodings=self.folder / "encodings")
+        facts = self.measurer.ids(model, {"recipe": recipe.settings}, None, seed)
         return Run(system.name, rows=[]), facts
 
     def _fused(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
