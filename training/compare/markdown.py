@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_genret.training.compare.layouts import pages
+from hf_genret.training.compare.names import INDEX_FROM
 from hf_genret.training.compare.tables import SECTIONS, grid, number, section, title_of
 
 Facts = Mapping[str, Any]
@@ -62,6 +63,8 @@ def _about_quality(report: Facts) -> str:
             "seeds: standard deviation over seeds (from lowest to highest where there are two); "
             "-: one seed alone."
         )
+    if any(INDEX_FROM in name for name in report["systems"]):
+        said.append(f"{INDEX_FROM}NAME: trained on the ids of NAME's checkpoint of the same seed.")
     pool = (report.get("equal_pool") or {}).get("documents")
     if pool:
         said.append(

@@ -108,6 +108,7 @@ def test_the_page(compared):
     assert "`hf-genret compare DATA --systems fixed:kmeans,fixed:random@3x3," in page
     for title in (*SECTIONS, "Trained by"):
         assert f"## {title}" in page
+    assert "index_from=NAME: trained on the ids of NAME's checkpoint" in page
     assert "against fixed:kmeans" in page and "start_from=START" in page
     whole = page + (folder / "report.json").read_text()
     assert str(folder) not in whole and str(folder.parent) not in whole

@@ -11,7 +11,7 @@ from typing import Any
 
 from hf_genret.training.compare.layouts.evidence import METRICS, Evidence, changes
 from hf_genret.training.compare.layouts.page import LABELS, change, ids_facts, ids_of, mean
-from hf_genret.training.compare.names import System
+from hf_genret.training.compare.names import INDEX_FROM, System
 from hf_genret.training.compare.presets import Preset
 from hf_genret.training.compare.tables import find, grid, number
 
@@ -87,7 +87,7 @@ def _own(system: System) -> str:
     """The name of the same decoder on its own ids."""
     if system.index_from is None:
         return system.name
-    return system.name.partition(":index_from=")[0]
+    return system.name.partition(f":{INDEX_FROM}")[0]
 
 
 def _label(row: Facts) -> str:
