@@ -67,7 +67,7 @@ class Checkpoints:
     def _made(self, system: System, seed: int) -> Path:
         """The checkpoint as it lies there, or trained."""
         place = self.place(system, seed)
-        recipe = self._recipe(system, seed)
+        recipe = self.recipe(system, seed)
         wanted = json.loads(json.dumps(identity(self.data, recipe, seed)))
         if _recorded(place) == wanted:
             return place
@@ -98,13 +98,22 @@ class Checkpoints:
             line += ["--set", "start_from=START"]
         return scrub_command(line, {})
 
-    def _recipe(self, system: System, seed: int) -> Recipe:
-        """The recipe with its start, which its settings name by content and not by place."""
-        if not self.plan.shares_start(system):
-            return self.plan.recipe(system)
-        start = self.get(START, seed)
-        recipe = self.plan.recipe(system, str(start.resolve()))
-        recipe.settings["start_from"] = f"{START.name} {self.digest(START, seed)}"
+    def recipe(self, system: System, seed: int) -> Recipe:
+        """The recipe with the checkpoints it begins from, trained now where they have to be.
+
+        Its settings name their content and not their place.
+
+        Raises:
+            GenRetError: When one of them fails.
+        """
+        shares, other = self.plan.shares_start(system), system.index_from
+        start = str(self.get(START, seed).resolve()) if shares else ""
+        ids = "" if other is None else str(self.get(other, seed).resolve())
+        recipe = self.plan.recipe(system, start, ids)
+        if shares:
+            recipe.settings["start_from"] = f"{START.name} {self.digest(START, seed)}"
+        if other is not None:
+            recipe.settings["index_from"] = f"{other.name} {self.digest(other, seed)}"
         return recipe
 
 
