@@ -271,12 +271,25 @@ def pooled_vectors(
 
 
 def backbone_vectors(
-    model: GenRetModel, source: ItemSource | QuerySource, *, batch_size: int = 64
+    model: GenRetModel,
+    source: ItemSource | QuerySource,
+    *,
+    batch_size: int = 64,
+    numbers: np.ndarray | None = None,
 ) -> Tensor:
     """What the text encoder alone emits, before adapters and normalisation: [n, D] on the CPU.
 
     A frozen encoder is run once over each text with it; its vectors then stand in
     `source.vectors` and every later step reads those.
+
+    Args:
+        model: Its text encoder is run.
+        source: Texts.
+        batch_size: Texts encoded at once.
+        numbers: The texts wanted, ascending; all by default.
+
+    Returns:
+        A row for each text wanted.
 
     Raises:
         ValueError: When the source has no text.
@@ -286,13 +299,15 @@ def backbone_vectors(
     encoder: Any = (
         model.encoder.item_side if isinstance(source, ItemSource) else model.encoder.query
     )
-    out = torch.zeros(len(source), encoder.dim)
+    wanted = np.arange(len(source)) if numbers is None else numbers
+    out = torch.zeros(len(wanted), encoder.dim)
     training = encoder.training
     encoder.eval()
-    order = list(batches(source, batch_size))
+    longest_first = np.argsort(-source.lengths()[wanted], kind="stable")
+    order = [longest_first[n : n + batch_size] for n in range(0, len(wanted), batch_size)]
     with torch.no_grad():
-        for numbers in tqdm(order, desc="Encoding text", disable=len(order) < 20, leave=False):
-            inputs = to_device(source.tokens.batch(numbers), model.device)
-            out[torch.from_numpy(numbers)] = encoder(**inputs).pooler_output.float().cpu()
+        for places in tqdm(order, desc="Encoding text", disable=len(order) < 20, leave=False):
+            inputs = to_device(source.tokens.batch(wanted[places]), model.device)
+            out[torch.from_numpy(places)] = encoder(**inputs).pooler_output.float().cpu()
     encoder.train(training)
     return out

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hf_genret.encoding import ItemSource, QuerySource, backbone_vectors
+from hf_genret.encoding import ItemSource, QuerySource, TokenTable, backbone_vectors
 from hf_genret.modeling import GenRetModel
+
+_DIGEST = 16  # bytes of a text's checksum
 
 
 def kept_vectors(
     model: GenRetModel, source: ItemSource | QuerySource, folder: Path | None
 ) -> Tensor:
-    """`backbone_vectors`, read from a folder where a run wrote them before.
+    """`backbone_vectors`, each text's read from a folder where a run wrote it before.
 
-    A file's name is a checksum of the encoder's weights and settings and of all token ids, so a
-    file that fits is always right.
+    A file's name is a checksum of the encoder's weights and settings and of the texts in it, and
+    beside each vector stands a checksum of its text's token ids. So a vector that fits is always
+    right, and a part of a corpus takes its rows from the file of the whole. Texts that no file
+    holds are encoded and written to a file of their own.
 
     Args:
         model: With a text encoder that does not learn.
@@ -36,31 +44,68 @@ def kept_vectors(
     """
     if folder is None or source.tokens is None:
         return backbone_vectors(model, source)
-    path = folder / f"{_checksum(model, source)}.safetensors"
-    if path.is_file():
-        return load_file(path)["vectors"]
-    vectors = backbone_vectors(model, source)
+    encoder, texts = _encoder_checksum(model, source), _text_checksums(source.tokens)
+    out = torch.zeros(len(texts), _encoder(model, source).dim)
+    missing = np.ones(len(texts), dtype=bool)
+    for path in sorted(folder.glob(f"{encoder}-*.safetensors")):
+        if missing.any():
+            _take(path, texts, out, missing)
+    if missing.any():
+        rows = np.flatnonzero(missing)
+        vectors = backbone_vectors(model, source, numbers=rows)
+        out[torch.from_numpy(rows)] = vectors
+        _write(folder, encoder, texts[rows], vectors)
+    return out
+
+
+def _take(path: Path, texts: np.ndarray, out: Tensor, missing: np.ndarray) -> None:
+    """Fill rows of `out` from one file and strike them off what is missing."""
+    with safe_open(path, framework="pt") as file:
+        known = np.ascontiguousarray(file.get_tensor("texts").numpy()).view(f"S{_DIGEST}")[:, 0]
+        order = np.argsort(known)
+        rows = np.flatnonzero(missing)
+        place = np.searchsorted(known, texts[rows], sorter=order).clip(max=len(known) - 1)
+        place = order[place]
+        fits = known[place] == texts[rows]
+        if fits.any():
+            vectors = file.get_tensor("vectors")
+            out[torch.from_numpy(rows[fits])] = vectors[torch.from_numpy(place[fits])]
+            missing[rows[fits]] = False
+
+
+def _write(folder: Path, encoder: str, texts: np.ndarray, vectors: Tensor) -> None:
+    name = f"{encoder}-{hashlib.sha256(texts.tobytes()).hexdigest()[:32]}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
+    bytes_of_texts = torch.from_numpy(texts.view(np.uint8).reshape(len(texts), _DIGEST))
     # A place of its own: another process may be writing the same file.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as own:
-        beside = Path(own) / path.name
-        save_file({"vectors": vectors.contiguous()}, beside)
-        beside.replace(path)
-    return vectors
+        beside = Path(own) / name
+        save_file({"vectors": vectors.contiguous(), "texts": bytes_of_texts}, beside)
+        beside.replace(folder / name)
 
 
-def _checksum(model: GenRetModel, source: ItemSource | QuerySource) -> str:
-    """32 hexadecimal digits of settings, weights and token ids."""
-    assert source.tokens is not None
+def _encoder(model: GenRetModel, source: ItemSource | QuerySource) -> Any:
+    return model.encoder.item_side if isinstance(source, ItemSource) else model.encoder.query
+
+
+def _encoder_checksum(model: GenRetModel, source: ItemSource | QuerySource) -> str:
+    """32 hexadecimal digits of an encoder's settings and weights."""
     config, settings = model.config, model.config.query_encoder
-    encoder: Any = model.encoder.query
     if isinstance(source, ItemSource):
-        encoder, settings = model.encoder.item_side, config.item_encoder or settings
+        settings = config.item_encoder or settings
     found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    module: nn.Module = encoder
+    module: nn.Module = _encoder(model, source)
     for name, value in sorted(module.state_dict().items()):
         found.update(name.encode())
         found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    found.update(source.tokens.ids.tobytes())
-    found.update(source.tokens.starts.tobytes())
     return found.hexdigest()[:32]
+
+
+def _text_checksums(tokens: TokenTable) -> np.ndarray:
+    """A checksum of each text's token ids, [n] bytes."""
+    data, ends = tokens.ids.tobytes(), (tokens.starts * tokens.ids.itemsize).tolist()
+    found = [
+        hashlib.blake2b(data[first:last], digest_size=_DIGEST).digest()
+        for first, last in itertools.pairwise(ends)
+    ]
+    return np.frombuffer(b"".join(found), dtype=f"S{_DIGEST}").copy()

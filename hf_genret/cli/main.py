@@ -21,6 +21,7 @@ from hf_genret.cli.push import push
 from hf_genret.cli.quickstart import quickstart
 from hf_genret.cli.recipes import recipes
 from hf_genret.cli.search import search
+from hf_genret.cli.study import study
 from hf_genret.cli.train import train
 from hf_genret.errors import ConfigError, GenRetError
 
@@ -40,6 +41,7 @@ COMMANDS = (
     index,
     evaluate,
     compare,
+    study,
     inspect,
     demo,
     card,

@@ -21,6 +21,7 @@ COMMANDS = [
     "index",
     "evaluate",
     "compare",
+    "study",
     "demo",
     "explain",
     "inspect",

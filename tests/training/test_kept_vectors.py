@@ -114,6 +114,23 @@ def test_queries_and_documents_of_one_text_share_a_file(tmp_path, tiny, model, r
     assert torch.equal(of_items, of_queries) and not calls
 
 
+def test_a_part_of_a_corpus_takes_its_rows(tmp_path, tiny, model, runs_of):
+    """In any order and with repeats; only what no file holds is encoded, and joins the folder."""
+    encoder, tokenizer = model
+    whole = kept_vectors(encoder, ItemSource(encoder, tiny.documents, tokenizer), tmp_path)
+    rows = [7, 3, 3, 41]
+    calls = runs_of(encoder)
+    part = ItemSource(encoder, tiny.documents.take(rows), tokenizer)
+    assert torch.equal(kept_vectors(encoder, part, tmp_path), whole[rows]) and not calls
+    texts = [*part.documents.full_texts(), "gomi fada"]
+    more = QuerySource(encoder, Queries(list("abcde"), [{}] * 5, texts), tokenizer)
+    found = kept_vectors(encoder, more, tmp_path)
+    assert len(calls) == 1 and len(list(tmp_path.iterdir())) == 2
+    assert torch.allclose(found, backbone_vectors(encoder, more), atol=1e-6)
+    kept_vectors(encoder, more, tmp_path)
+    assert len(calls) == 2  # the line above that computed everything, and nothing since
+
+
 def test_nothing_half_written_is_read(tmp_path, tiny, model, monkeypatch):
     """A writer that dies leaves no file under a name that is read."""
     from hf_genret import kept_vectors as room

@@ -30,12 +30,19 @@ class Checkpoints:
         data: What is trained on.
         plan: The recipes.
         tell: Hears what is being trained.
+        encodings: Where encodings are kept; in the folder by default.
     """
 
     def __init__(
-        self, folder: Path, data: RetrievalData, plan: Plan, tell: Callable[[str], None]
+        self,
+        folder: Path,
+        data: RetrievalData,
+        plan: Plan,
+        tell: Callable[[str], None],
+        encodings: Path | None = None,
     ) -> None:
         self.folder, self.data, self.plan, self.tell = folder, data, plan, tell
+        self.encodings = folder / "encodings" if encodings is None else encodings
         self._ready: dict[tuple[str, int], Path] = {}
         self._failed: dict[tuple[str, int], str] = {}  # not tried again for each that needs it
         self._digests: dict[tuple[str, int], str] = {}
@@ -80,7 +87,7 @@ class Checkpoints:
             seed=seed,
             command=self.command(system, seed),
             resume=interrupted,
-            encodings=self.folder / "encodings",
+            encodings=self.encodings,
         )
         return place
 

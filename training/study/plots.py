@@ -249,7 +249,12 @@ def _drift(cells: Sequence[Facts]) -> Any:
 def _rank(cells: Sequence[Facts]) -> Any:
     """Numerical and effective rank of dense scores over their dimensions, generative beside."""
     known = [cell for cell in cells if cell.get("spectrum")]
-    dense = {c["spectrum"]["dim"]: c["spectrum"] for c in known if c["system"] == DENSE}
+    # A rank is at most the number of queries, so only ranks of equally many stand side by side.
+    most = max((cell["spectrum"]["queries"] for cell in known), default=0)
+    known = [cell for cell in known if cell["spectrum"]["queries"] == most]
+    known.sort(key=lambda cell: not cell["baseline"])
+    lines = [cell for cell in reversed(known) if cell["system"] == DENSE]
+    dense = {cell["spectrum"]["dim"]: cell["spectrum"] for cell in lines}
     if len(dense) < 2:
         return None
     figure, (panel,) = _figure(COLUMN, 3.0)

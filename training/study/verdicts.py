@@ -94,12 +94,17 @@ class Findings:
         ]
 
     def default(self, system: str, *path: str) -> Point | None:
-        """The default of a system that has something at a path of keys; None where none has."""
-        for (_, name), line in self.lines.items():
-            for point in line.points if name == system else ():
-                if point.baseline and point.figure(*path) is not None:
-                    return point
-        return None
+        """The default of a system that has something at a path of keys; None where none has.
+
+        Of several, the one that most queries were asked of: `corpus` has fewer than other factors.
+        """
+        known = [
+            point
+            for (_, name), line in self.lines.items()
+            for point in (line.points if name == system else ())
+            if point.baseline and point.figure(*path) is not None
+        ]
+        return max(known, key=lambda point: point.figure("queries"), default=None)
 
     def pair(self, factors: Sequence[str], first: str, second: str) -> Pair | None:
         """Two systems' defaults on the same queries, in the first factor that has both."""
