@@ -121,11 +121,15 @@ def _take(
     """Put one batch's results at the places of its queries."""
     assert run.scores is not None and run.pools is not None and run.buckets is not None
     rows, scores, pools = found.rows.numpy(), found.scores.numpy(), found.pool_rows.numpy()
+    paths = found.pool_paths.numpy()
     for place, number in enumerate(numbers):
         kept = rows[place] >= 0
         run.rows[number] = rows[place][kept]
         run.scores[number] = scores[place][kept]
         run.pools[number] = pools[place][pools[place] >= 0]
+        if model.config.path_merge != "best":
+            run.buckets[number] = equal_scores(pools[place], paths[place])
+            continue  # what is excluded is not among them
         run.buckets[number] = buckets_of(model, found.beam_leaves[place])
         if excluded is not None:
             run.buckets[number] = [
@@ -184,6 +188,22 @@ def first_documents(
             kept.append(fresh)
         seen = np.concatenate([seen, fresh])
     return kept
+
+
+def equal_scores(rows: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
+    """Documents of equal path score together, the best first: what merged ids alone can order.
+
+    A document whose ids have several scores that are merged stands in no bucket of its own; those
+    that were found in the same leaves have the same score and cannot be told apart.
+
+    Args:
+        rows: [P], document rows of a query, -1 is padding.
+        scores: [P], their merged path scores.
+    """
+    rows, scores = rows[rows >= 0], scores[rows >= 0]
+    order = np.lexsort((rows, -scores))
+    cuts = np.flatnonzero(np.diff(scores[order])) + 1
+    return [part for part in np.split(rows[order], cuts) if len(part)]
 
 
 def buckets_of(model: GenRetModel, leaves: torch.Tensor) -> list[np.ndarray]:

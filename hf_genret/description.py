@@ -27,6 +27,7 @@ def describe_index(model: GenRetModel) -> dict[str, Any]:
         for use, nodes in zip(report["levels"], index.num_nodes, strict=False)
     ]
     shared = sizes[sizes > 1]
+    together = index.rows.cpu().numpy()[np.repeat(sizes > 1, sizes)]  # a row once an id
     return {
         "documents": config.num_documents,
         "paths": len(codes),
@@ -37,7 +38,7 @@ def describe_index(model: GenRetModel) -> dict[str, Any]:
             **report.get("buckets", {}).get("size", {}),
             "histogram": histogram(sizes),
         },
-        "duplicates": {"ids": len(shared), "documents": int(shared.sum())},
+        "duplicates": {"ids": len(shared), "documents": len(np.unique(together))},
         "search_beams": config.search_beams,
         "bytes": _bytes(model),
     }

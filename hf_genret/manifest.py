@@ -98,6 +98,23 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
     return found
 
 
+def weights_digest(folder: str | Path) -> str:
+    """16 hexadecimal digits of what a checkpoint's weights and ids are.
+
+    Raises:
+        CheckpointError: When it has no manifest.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise CheckpointError(f"{folder} has no manifest.")
+    sums = [
+        f"{name} {entry.get('sha256')}"
+        for name, entry in sorted(manifest["files"].items())
+        if name.endswith(".safetensors") and not name.startswith("baselines/")
+    ]
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16]
+
+
 def check_manifest(folder: str | Path, *, full: bool = False) -> None:
     """Compare a folder with its manifest; a folder without one passes.
 

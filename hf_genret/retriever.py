@@ -437,7 +437,7 @@ class GenRetriever:
             DataError: When the documents have a fault.
             ConfigError: For a model whose items are rows of its catalogue.
         """
-        from hf_genret.indexing.by_model import assign_by_model, with_vectors
+        from hf_genret.indexing.by_model import ids_by_model, with_vectors
 
         if getattr(self.model.encoder.item_side, "inputs", None) != "text":
             raise ConfigError(
@@ -448,10 +448,10 @@ class GenRetriever:
         store = DocumentStore.from_documents(corpus)
         source = ItemSource(self.model, corpus, self.processing_class)
         source = with_vectors(self.model, source, batch_size)
-        codes, _ = assign_by_model(self.model, source, method=method, batch_size=batch_size)
+        codes, rows = ids_by_model(self.model, source, method=method, batch_size=batch_size)
         vectors = pooled_vectors(self.model, source, batch_size=batch_size)
         # Everything is there; from here on nothing can fail half-way.
-        self.model.set_index(torch.from_numpy(codes), vectors=vectors)
+        self.model.set_index(codes, rows, vectors=vectors)
         self.documents, self.folder = store, None
         self.facts = {**self.facts, "data": data_facts(corpus)}
 

@@ -13,7 +13,6 @@ from torch.nn import functional
 from .encoders_genret import EncoderOutput
 from .index_genret import DocidIndex, may_ask
 from .mask_genret import Allowed, Children, candidates, mask_scores
-from .steps_genret import DecoderSteps
 
 if TYPE_CHECKING:
     from .modeling_genret import GenRetModel
@@ -48,12 +47,13 @@ def beam_search(
 
     The same ids and scores as generate() with beams, but one beam on step 0, the level's logits
     only, keys and values of the encoder shared by the beams of a query, and on sparse levels a
-    choice among children instead of among all codes.
+    choice among children instead of among all codes. In a forest every tree is searched by itself
+    with an equal share of the beams, at least one (RecForest).
 
     Args:
         model: A model with an index.
         encoded: The encoder's output for B queries.
-        num_beams: M, at least 1.
+        num_beams: M, at least 1; in a forest of T trees ceil(M / T) each.
         allowed: What a filter leaves of the index.
         constrained: Whether only ids that exist are written; without, as ASI decodes, some beams
             end at no leaf (-1, with a finite score).
@@ -74,6 +74,8 @@ def beam_search(
                 search.run_out(level)
                 break
             search.step(level)
+            if level == 0 and model.config.forest:
+                search.part_trees(num_beams)
         found = search.found()
     return Beams(*(part.clone() for part in found))  # what others may compute with
 
@@ -91,12 +93,13 @@ class _Search:
         renormalize: bool,
     ) -> None:
         self.model, self.index, self.width = model, model.index, num_beams
+        self.trees = self.index.num_nodes[0] if model.config.forest else 1
+        if model.config.forest:
+            self.width = self.trees  # all of them go on
         self.allowed, self.constrained, self.renormalize = allowed, constrained, renormalize
         self.vectors = encoded.pooler_output  # of each beam
         self.batch, device = len(self.vectors), self.vectors.device
-        self.decoder = DecoderSteps(
-            model.decoder, encoded.last_hidden_state, encoded.attention_mask
-        )
+        self.decoder = model.decoder.steps(encoded.last_hidden_state, encoded.attention_mask)
         self.codes = torch.zeros(self.batch, 0, dtype=torch.long, device=device)  # [R, level]
         self.node = torch.zeros(self.batch, 1, dtype=torch.long, device=device)
         self.scores = torch.zeros(self.batch, 1, device=device)
@@ -126,7 +129,7 @@ class _Search:
         """Logits of the next code, [R, K]."""
         last = self.codes[:, -1] if level else None
         hidden = self.decoder.step(self.model.read_code(level, last, self.vectors))
-        logits: Tensor = self.model.heads(level, hidden, self.vectors, self.codes)
+        logits = self.model.code_logits(level, hidden, self.vectors, self.codes)
         return logits.float()
 
     def _among_children(self, children: Children, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,6 +168,13 @@ class _Search:
         if level + 1 < self.index.num_levels:
             self.decoder.follow(beams)
 
+    def part_trees(self, num_beams: int) -> None:
+        """Let every tree of a query, [B, trees], be a search of its own from here."""
+        self.batch *= self.trees
+        self.width = -(-num_beams // self.trees)
+        self.node, self.scores = self.node.view(-1, 1), self.scores.view(-1, 1)
+        self.first = torch.arange(self.batch, device=self.node.device)[:, None]
+
     def only_one_way(self, level: int) -> bool:
         """Whether every beam has a single way to its leaf from a level on."""
         if level == 0 or not self.constrained or not may_ask(self.node):
@@ -182,19 +192,33 @@ class _Search:
 
     def found(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The leaves, as `Beams` has them."""
-        codes = self.codes.view(self.batch, -1, self.codes.shape[1])
-        return codes, self.scores, self.node, self._leaves() <= self.width
+        queries = self.batch // self.trees
+        codes = self.codes.view(queries, -1, self.codes.shape[1])
+        scores, node = self.scores.view(queries, -1), self.node.view(queries, -1)
+        if self.trees > 1:
+            scores, order = scores.sort(dim=1, descending=True, stable=True)
+            node = node.gather(1, order)
+            codes = codes.gather(1, order[..., None].expand_as(codes))
+        return codes, scores, node, (self._leaves() <= self.width).expand(queries)
 
     def _leaves(self) -> Tensor:
-        """How many leaves each query could have come to, [B]: only beyond M is one dropped."""
+        """How many leaves a search could have come to, [B] or one for all; of trees the most.
+
+        Only beyond M is one dropped.
+        """
         if not self.constrained:
-            ways = torch.tensor(math.prod(self.index.sizes), dtype=torch.float64)
-        elif self.allowed is None:
-            ways = torch.tensor(self.index.num_nodes[-1])
-        else:
-            ways = self.allowed.edges[-1].sum(-1)
-            ways = ways[0] if self.allowed.part is None else ways[self.allowed.part]
-        return ways.to(self.scores.device).expand(self.batch)
+            sizes = self.index.sizes[1:] if self.trees > 1 else self.index.sizes
+            return self._count(math.prod(sizes))
+        if self.allowed is None:
+            if self.trees == 1:
+                return self._count(self.index.num_nodes[-1])
+            return _in_trees(self.index, None).max()
+        edges = self.allowed.edges[-1]  # [S, leaves]
+        ways = edges.sum(-1) if self.trees == 1 else _in_trees(self.index, edges).amax(-1)
+        return ways[0] if self.allowed.part is None else ways[self.allowed.part]
+
+    def _count(self, ways: int) -> Tensor:
+        return torch.tensor(ways, dtype=torch.float64).to(self.scores.device)
 
 
 def _log_softmax(scores: Tensor) -> Tensor:
@@ -203,6 +227,22 @@ def _log_softmax(scores: Tensor) -> Tensor:
     return functional.log_softmax(scores.masked_fill(dead, 0.0), dim=-1).masked_fill(
         dead, -torch.inf
     )
+
+
+def _in_trees(index: DocidIndex, edges: Tensor | None) -> Tensor:
+    """Leaves of each tree, [trees]; with `edges` [S, leaves] those that are left, [S, trees]."""
+
+    def make() -> Tensor:  # the tree of each leaf
+        first = index.paths[index.buckets[:-1].long(), 0].long()
+        return torch.unique_consecutive(first, return_inverse=True)[1]
+
+    tree = index.derived("trees", 0, make)
+    if edges is None:
+        return torch.zeros(index.num_nodes[0], device=tree.device).index_add(
+            0, tree, torch.ones(len(tree), device=tree.device)
+        )
+    none = torch.zeros(len(edges), index.num_nodes[0], device=tree.device)
+    return none.index_add(1, tree, edges.float())
 
 
 def _chains(index: DocidIndex, level: int) -> Tensor:

@@ -39,14 +39,16 @@ class GenRetConfig(PreTrainedConfig):
         codebook_sizes: K_1 .. K_L, the number of codes of each level.
         share_levels: One embedding and head for all levels (URI), so that a code means the same
             at every level; needs plain heads.
-        decoder_type: Name in `decoder_genret.DECODERS`.
+        decoder_type: Name in `decoder_genret.DECODERS`: `transformer`, or `tiger`, which attends to
+            the codes of a history's items instead of their vectors.
         decoder_dim: Width of the decoder.
         decoder_layers: Number of decoder blocks.
         decoder_heads: Attention heads a block.
         decoder_dropout: Dropout inside the decoder.
         decoder_inputs: What the decoder reads of the codes so far: `tokens` (embeddings of its
             own) or `codebooks` (the vectors of codebook heads).
-        head_type: Name in `heads_genret.HEADS`: `plain`, `cluster` or `codebook`.
+        head_type: Name in `heads_genret.HEADS`: `plain`, `prefix_aware`, `cluster` or `codebook`.
+        head_matrices: Matrices that a prefix-aware head mixes.
         head_scale: Start of the learnable scale (inverse temperature) of cluster and codebook
             heads.
         head_similarity: `cosine` or `dot`, between a query and a cluster centre.
@@ -66,6 +68,11 @@ class GenRetConfig(PreTrainedConfig):
         ranker_scale: Start of the learnable inverse temperature of the ranker's softmax.
         ranking: How candidates are ordered: `sum` (the ranker's score and the beam's weighted) or
             `lexicographic` (first the beam's score, then the ranker's; DGI).
+        forest: Whether the first code of an id is the number of a tree (RecForest): it is given,
+            all trees are equally likely, and each is searched by itself.
+        ids_per_document: Ids that a document owns at most (J; the trees of a forest).
+        path_merge: What the scores of several ids of a document come to: `best`, `sum` (over the
+            trees of a forest; RecForest) or `logsumexp` (over the ids found; Deep Retrieval).
         beam_weight: Weight of the beam's log-probability beside the ranker's score.
         search_beams: Leaves that `search` visits by default.
         query_prompt: Text put before every query.
@@ -102,6 +109,7 @@ class GenRetConfig(PreTrainedConfig):
         decoder_dropout: float = 0.1,
         decoder_inputs: str = "tokens",
         head_type: str = "cluster",
+        head_matrices: int = 8,
         head_scale: float = 10.0,
         head_similarity: str = "cosine",
         normalize_codes: bool = False,
@@ -115,6 +123,9 @@ class GenRetConfig(PreTrainedConfig):
         ranker_rank: int = 32,
         ranker_scale: float = 20.0,
         ranking: str = "sum",
+        forest: bool = False,
+        ids_per_document: int = 1,
+        path_merge: str = "best",
         beam_weight: float = 0.0,
         search_beams: int = 50,
         query_prompt: str = "",
@@ -144,6 +155,7 @@ class GenRetConfig(PreTrainedConfig):
         self.decoder_dropout = decoder_dropout
         self.decoder_inputs = decoder_inputs
         self.head_type = head_type
+        self.head_matrices = head_matrices
         self.head_scale = head_scale
         self.head_similarity = head_similarity
         self.normalize_codes = normalize_codes
@@ -157,6 +169,9 @@ class GenRetConfig(PreTrainedConfig):
         self.ranker_rank = ranker_rank
         self.ranker_scale = ranker_scale
         self.ranking = ranking
+        self.forest = forest
+        self.ids_per_document = ids_per_document
+        self.path_merge = path_merge
         self.beam_weight = beam_weight
         self.search_beams = search_beams
         self.query_prompt = query_prompt
@@ -189,6 +204,17 @@ class GenRetConfig(PreTrainedConfig):
             )
         if self.ranking not in ("sum", "lexicographic"):
             raise ValueError(f"ranking must be sum or lexicographic, found {self.ranking!r}.")
+        if self.path_merge not in ("best", "sum", "logsumexp"):
+            raise ValueError(
+                f"path_merge must be best, sum or logsumexp, found {self.path_merge!r}."
+            )
+        if self.ids_per_document < 1:
+            raise ValueError(f"ids_per_document must be at least 1, found {self.ids_per_document}.")
+        if self.forest and len(self.codebook_sizes) < 2:
+            raise ValueError(
+                "A forest needs codebook_sizes of two levels or more, first the number of trees, "
+                f"found {self.codebook_sizes}."
+            )
         if self.head_type != "codebook" and (
             self.decoder_inputs == "codebooks" or self.indexer == "tied"
         ):
@@ -210,6 +236,8 @@ class GenRetConfig(PreTrainedConfig):
                 "share_levels needs head_type='plain' and levels of equal size, "
                 f"found head_type={self.head_type!r} and sizes {self.codebook_sizes}."
             )
+        if self.decoder_type == "mlp" and self.decoder_inputs != "tokens":
+            raise ValueError("decoder_type='mlp' needs decoder_inputs='tokens'.")
         if self.decoder_dim % self.decoder_heads:
             raise ValueError(
                 f"decoder_dim ({self.decoder_dim}) must be a multiple of decoder_heads "

@@ -8,6 +8,8 @@ from torch.nn import functional
 from transformers.cache_utils import EncoderDecoderCache
 
 from .configuration_genret import GenRetConfig
+from .mlp_genret import MlpDecoder
+from .steps_genret import DecoderSteps
 
 
 class Attention(nn.Module):
@@ -112,9 +114,13 @@ class TransformerDecoder(nn.Module):
         self.blocks = nn.ModuleList(DecoderBlock(config, i) for i in range(config.decoder_layers))
         self.norm = nn.LayerNorm(dim)
 
-    def start(self, batch: int) -> Tensor:
-        """What position 0 reads, [batch, d]."""
-        return self.embedding.weight[0].expand(batch, -1)
+    def start(self, vectors: Tensor) -> Tensor:
+        """What position 0 reads for queries or items whose pooled vectors are [B, D]: [B, d]."""
+        return self.embedding.weight[0].expand(len(vectors), -1)
+
+    def steps(self, memory: Tensor, memory_mask: Tensor) -> DecoderSteps:
+        """A search: one position after another, for B' queries and the beams of each."""
+        return DecoderSteps(self, memory, memory_mask)
 
     def forward(
         self,
@@ -147,4 +153,4 @@ class TransformerDecoder(nn.Module):
         return self.norm(states)
 
 
-DECODERS: dict[str, type[nn.Module]] = {"transformer": TransformerDecoder}
+DECODERS: dict[str, type[nn.Module]] = {"transformer": TransformerDecoder, "mlp": MlpDecoder}

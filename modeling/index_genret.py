@@ -235,6 +235,33 @@ class DocidIndex(nn.Module):
         counts = (self.buckets[1:] - self.buckets[:-1]).long()
         return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
 
+    def codes_of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids of document rows, and where there is one.
+
+        Args:
+            rows: [...], document rows; -1 is padding.
+
+        Returns:
+            Codes [..., L] of the first path of each document, 0 where there is none; and [...],
+            whether the document has an id.
+        """
+        table, known = self.derived("rows", 0, self._first_codes)
+        inside = (rows >= 0) & (rows < len(table))
+        place = rows * inside
+        return table[place] * inside.unsqueeze(-1), inside & known[place]
+
+    def _first_codes(self) -> tuple[Tensor, Tensor]:
+        """The first path of each document row, [documents, L], and whether it has any."""
+        rows, order = self.rows.long().sort(stable=True)
+        first = torch.ones_like(rows, dtype=torch.bool)
+        first[1:] = rows[1:] != rows[:-1]
+        table = torch.zeros(int(rows[-1]) + 1, self.num_levels, dtype=torch.long)
+        table = table.to(rows.device)
+        known = torch.zeros(len(table), dtype=torch.bool, device=rows.device)
+        table[rows[first]] = self.paths[order[first]].long()
+        known[rows[first]] = True
+        return table, known
+
     def check(self) -> str | None:
         """What is wrong with the index, in one sentence; None when it is sound.
 

@@ -27,11 +27,14 @@ from .heads_genret import HEADS, Prefix, look_up, prefix_length
 from .index_genret import DocidIndex
 from .indexers_genret import INDEXERS
 from .mask_genret import Allowed  # noqa: F401
+from .mlp_genret import MlpDecoder  # noqa: F401
+from .nci_genret import PrefixAwareHeads  # noqa: F401
 from .pretrained_genret import GenRetPreTrainedModel  # noqa: F401
 from .ranking_genret import Ranker
 from .retrieval_genret import IndexedModel, follow_index
 from .sides_genret import GenRetEncoder
 from .steps_genret import DecoderSteps  # noqa: F401
+from .tiger_genret import TigerDecoder  # noqa: F401
 from .vectors_genret import VECTORS_FILE  # noqa: F401
 
 # From a local folder transformers 5.0 takes only the files that this one imports itself, so every
@@ -96,10 +99,19 @@ class GenRetModel(IndexedModel, GenerationMixin):
         if history is not None and self.encoder.history is not None:
             if history.shape[1] == 0:  # nobody in the batch has a history: one padded place
                 history = functional.pad(history, (1, 0), value=-1)
-            mask = history >= 0
             inputs["history_vectors"] = self._history_vectors(history.clamp(min=0))
-            inputs["history_mask"] = mask
-        return self.encoder(users=users, **inputs)
+            inputs["history_mask"] = history >= 0
+        encoded: EncoderOutput = self.encoder(users=users, **inputs)
+        if history is None or not self._reads_codes():
+            return encoded
+        return self.decoder.with_codes(encoded, *self.index.codes_of(history))
+
+    def _reads_codes(self) -> bool:
+        """Whether the decoder attends to the ids of a history's items instead of their vectors.
+
+        As long as nothing has an id there is no decoding either, and vectors will do.
+        """
+        return bool(getattr(self.decoder, "reads_histories", False)) and len(self.index) > 0
 
     def encode_items(self, **inputs: Any) -> EncoderOutput:
         """Encode documents; arguments of `GenRetEncoder.encode_items`."""
@@ -129,7 +141,21 @@ class GenRetModel(IndexedModel, GenerationMixin):
             vectors = vectors.repeat_interleave(len(codes) // len(vectors), dim=0)
         inputs = self._read(codes, vectors)
         hidden = self.decoder(inputs, encoded.last_hidden_state, encoded.attention_mask)
-        return self.heads(codes.shape[1], hidden[:, -1], vectors, codes)
+        return self.code_logits(codes.shape[1], hidden[:, -1], vectors, codes)
+
+    def code_logits(self, level: int, hidden: Tensor, vectors: Tensor, prefix: Prefix) -> Tensor:
+        """Logits [B, K] of a level's codes by the heads; the trees of a forest are all alike.
+
+        Args:
+            level: From 0.
+            hidden: [B, d], the decoder's state at that level.
+            vectors: [B, D], pooled vectors.
+            prefix: The codes before.
+        """
+        if level == 0 and self.config.forest:
+            return hidden.new_zeros(len(hidden), self.config.codebook_sizes[0])
+        logits: Tensor = self.heads(level, hidden, vectors, prefix)
+        return logits
 
     def index_logits(self, encoded: EncoderOutput, codes: Tensor) -> Tensor:
         """Logits of the code that documents get after each prefix: what the indexer says.
@@ -164,7 +190,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         hidden = self.path_states(encoded, codes if read is None else read)
         vectors = encoded.pooler_output
         return [
-            self.heads(i, hidden[:, i], vectors, first_codes(codes, i))
+            self.code_logits(i, hidden[:, i], vectors, first_codes(codes, i))
             for i in range(hidden.shape[1])
         ]
 
@@ -198,7 +224,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         With `decoder_inputs="codebooks"` the query's vector stands at the start and the codes'
         vectors after it (DGI, Fig. 2), else there are embeddings for all of them.
         """
-        start = self.decoder.start(len(vectors))
+        start = self.decoder.start(vectors)
         code_map = self.decoder.code_map
         if code_map is None:
             read = look_up(self._token_tables(prefix_length(codes)), codes)
@@ -217,7 +243,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         """
         decoder = self.decoder
         if code is None:
-            start: Tensor = decoder.start(len(vectors))
+            start: Tensor = decoder.start(vectors)
             return start if decoder.code_map is None else start + decoder.code_map(vectors)
         if decoder.code_map is None:
             read: Tensor = decoder.embedding.weight[code + self.config.level_offsets[level - 1]]
@@ -326,7 +352,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         out = hidden.new_full((len(hidden), hidden.shape[1], self.config.vocab_size), -torch.inf)
         for place in range(hidden.shape[1]):
             level = past + place
-            logits = self.heads(level, hidden[:, place], vectors, codes[:, :level])
+            logits = self.code_logits(level, hidden[:, place], vectors, codes[:, :level])
             out[:, place, offsets[level] : offsets[level] + logits.shape[1]] = logits
         return out
 

@@ -14,6 +14,7 @@ from .encoders_genret import BagEncoder, ItemEncoder, ResidualAdapter
 from .heads_genret import ClusterHeads, CodebookHeads
 from .index_genret import DocidIndex
 from .indexers_genret import ProductIndexer, ResidualIndexer, TiedIndexer
+from .nci_genret import PrefixAwareHeads
 from .ranking_genret import Bilinear, LowRank, Ranker
 
 
@@ -59,6 +60,8 @@ class GenRetPreTrainedModel(PreTrainedModel):
             for residual in module.residuals:
                 init.zeros_(residual.weight)
             init.constant_(module.log_scale, math.log(self.config.head_scale))
+        elif isinstance(module, PrefixAwareHeads):
+            init.zeros_(module.matrices)
         elif isinstance(module, (ProductIndexer, ResidualIndexer)):
             for codebook in module.codebooks:
                 init.normal_(codebook, std=0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,10 +115,13 @@ class SearchOutput(ModelOutput):
             largest pool of the batch where that is less.
         scores: [B, n], final scores, -inf where there are fewer.
         codes: [B, n, L], the id through which each document was found, -1 where there are fewer.
-        path_scores: [B, n], log-probability of that id, -inf where there are fewer.
+        path_scores: [B, n], log-probability of that id, or what those of several ids come to
+            (`path_merge`), -inf where there are fewer.
         pool: [B], documents ranked for each query.
         pool_rows: [B, P], those documents, best first, -1 is padding.
+        pool_paths: [B, P], their path scores, -inf is padding.
         beam_codes: [B, M, L], the leaves visited, best first.
+        beam_scores: [B, M], their log-probabilities, -inf where there are fewer.
         beam_leaves: [B, M], their numbers, -1 where there are fewer.
         complete: [B], whether these are all leaves that could be found: no beam was dropped.
     """
@@ -129,7 +133,9 @@ class SearchOutput(ModelOutput):
     path_scores: Tensor = None  # type: ignore[assignment]
     pool: Tensor = None  # type: ignore[assignment]
     pool_rows: Tensor = None  # type: ignore[assignment]
+    pool_paths: Tensor = None  # type: ignore[assignment]
     beam_codes: Tensor = None  # type: ignore[assignment]
+    beam_scores: Tensor = None  # type: ignore[assignment]
     beam_leaves: Tensor = None  # type: ignore[assignment]
     complete: Tensor = None  # type: ignore[assignment]
 
@@ -146,7 +152,8 @@ def rank_union(
 
     score = similarity(query, document) + beam_weight * log P(id | query). With
     `ranking="lexicographic"` (DGI, arXiv 2603.10409) it is log P(id | query), and the similarity
-    decides among documents of equal score. A document with several ids keeps its best one.
+    decides among documents of equal score. Of a document with several ids log P(id | query) is
+    that of the best one, or what `path_merge` makes of all that were found (`MERGES`).
 
     Args:
         model: Gives index, vectors and `beam_weight`.
@@ -164,9 +171,10 @@ def rank_union(
         keep &= allowed.rows[allowed.of(query, batch), row]
     if exclude is not None and exclude.shape[1]:
         keep &= ~(exclude.to(row.device)[query] == row[:, None]).any(1)
-    keep &= _first_of_each(query, row, model.config.num_documents)
     beam, query, row = beam[keep], query[keep], row[keep]
-    path_score = beams.scores.flatten()[beam]
+    merged = MERGES[model.config.path_merge](_Found(model, beams, beam, query, row))
+    keep = _first_of_each(query, row, model.config.num_documents)
+    beam, query, row, path_score = beam[keep], query[keep], row[keep], merged[keep]
     pool = torch.bincount(query, minlength=batch)
     pads = _Pads(query, pool)
     similarity = _similarities(model, queries, query, row, pads)
@@ -180,18 +188,98 @@ def rank_union(
     codes = beams.codes.flatten(0, 1)[best_beam.clamp(min=0)].masked_fill(
         best_beam[..., None] < 0, -1
     )
-    path = beams.scores.flatten()[best_beam.clamp(min=0)].masked_fill(best_beam < 0, -torch.inf)
+    pool_paths = pads.spread(path_score, -torch.inf).gather(1, order)
     return SearchOutput(
         rows=pool_rows[:, :size],
         scores=score.gather(1, order[:, :size]),
         codes=codes,
-        path_scores=path,
+        path_scores=pool_paths[:, :size],
         pool=pool,
         pool_rows=pool_rows,
+        pool_paths=pool_paths,
         beam_codes=beams.codes,
+        beam_scores=beams.scores,
         beam_leaves=beams.leaf,
         complete=beams.complete,
     )
+
+
+@dataclass
+class _Found:
+    """Documents in the leaves of the beams, a document once for every leaf, E in all.
+
+    Attributes:
+        model: Says what trees there are.
+        beams: Leaves of each query, best first.
+        beam: [E], the leaf's beam, counted over all queries.
+        query: [E].
+        row: [E], the document.
+    """
+
+    model: GenRetModel
+    beams: Beams
+    beam: Tensor
+    query: Tensor
+    row: Tensor
+
+    @property
+    def scores(self) -> Tensor:
+        """log P(id | query) of each, [E]."""
+        return self.beams.scores.flatten()[self.beam]
+
+    @property
+    def pair(self) -> Tensor:
+        """Number of each (query, document) among those there are, [E]."""
+        key = self.query * max(self.model.config.num_documents, 1) + self.row
+        return torch.unique(key, return_inverse=True)[1]
+
+
+def _best(found: _Found) -> Tensor:
+    """Every id's own score: the best one stands first."""
+    return found.scores
+
+
+def _log_sum_exp(found: _Found) -> Tensor:
+    """log sum_j P(id_j | query) over the ids found (Deep Retrieval, arXiv 2007.07203), [E]."""
+    pair, scores = found.pair, found.scores
+    none = scores.new_full((len(scores),), -torch.inf)
+    top = none.scatter_reduce(0, pair, scores, "amax")
+    own = _first_of_each(found.beam, found.row, found.model.config.num_documents)
+    shares = (scores - top[pair]).exp() * own  # an id that stands twice in the index is one
+    total = torch.zeros_like(scores).index_add(0, pair, shares)
+    return top[pair] + total[pair].log()
+
+
+def _sum_over_trees(found: _Found) -> Tensor:
+    """Summed log P(id | query) over the trees of a forest (RecForest), [E].
+
+    A tree that did not come to the document counts with the worst leaf that it visited: the
+    document's own can be no better in an exact search of that tree. Ids that are in no forest
+    stand in one tree.
+    """
+    beams, config = found.beams, found.model.config
+    trees = config.codebook_sizes[0] if config.forest else 1
+    batch = len(beams.scores)
+    tree = beams.codes[..., 0] if config.forest else torch.zeros_like(beams.leaf)
+    tree = (torch.arange(batch, device=tree.device)[:, None] * trees + tree).flatten()  # [B * M]
+    visited = beams.scores.flatten().masked_fill(beams.leaf.flatten() < 0, torch.inf)
+    worst = visited.new_full((batch * trees,), torch.inf).scatter_reduce(0, tree, visited, "amin")
+    worst = worst.masked_fill(worst == torch.inf, 0.0)  # a tree that a filter left nothing of
+    of_tree = tree[found.beam]
+    first = _first_of_each(of_tree, found.row, config.num_documents)
+    above = (found.scores - worst[of_tree]).masked_fill(~first, 0.0)
+    pair = found.pair
+    total = torch.zeros_like(above).index_add(0, pair, above)[pair]
+    return worst.view(batch, trees).sum(1)[found.query] + total
+
+
+MERGES: dict[str, Callable[[_Found], Tensor]] = {
+    "best": _best,
+    "sum": _sum_over_trees,
+    "logsumexp": _log_sum_exp,
+}
+"""Path scores [E] of documents in the beams' leaves, equal for all ids of one under a query but
+under `best`, where the first of a document counts."""
 
 
 def _best_first(score: Tensor, then: Tensor | None) -> Tensor:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .decoder_genret import DecoderBlock, TransformerDecoder
 from .index_genret import may_ask
+
+if TYPE_CHECKING:
+    from .decoder_genret import DecoderBlock, TransformerDecoder
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:

@@ -25,11 +25,11 @@ from hf_genret.evaluation.report import report as make_report
 from hf_genret.files import atomic_write_text
 from hf_genret.manifest import TRAINING_FILE
 from hf_genret.retriever import GenRetriever
-from hf_genret.training.build import Start, build
+from hf_genret.training.build import Start, build, ids_each
 from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
-from hf_genret.training.given import PLACES
+from hf_genret.training.given import PLACES, shown_setting
 from hf_genret.training.new_documents import FILE as NEW_FILE
 from hf_genret.training.new_documents import (
     code_new,
@@ -119,8 +119,8 @@ def train_on(
     model = start.model
     lora = take_lora(model)
     merge_lora(model)
-    codes, vectors = trainer.run.codes, pooled_vectors(model, start.data.items)
-    model.set_index(codes, vectors=vectors)
+    vectors = pooled_vectors(model, start.data.items)
+    model.set_index(*trainer.run.ids(), vectors=vectors)
     _choose_beam_weight(start, recipe)
     for ids in recipe.controls:
         assert last is not None
@@ -128,9 +128,9 @@ def train_on(
         control = train_control(model, ids, arguments(folder, seed), start.data, last)
         if is_main():
             save_control(control, work / _BESIDE, ids)
-    if len(codes) < len(data.documents):
-        codes, vectors = code_new(model, start.tokenizer, data, known, codes)
-        model.set_index(codes, vectors=vectors)
+    if len(start.data.items) < len(data.documents):
+        codes, rows, vectors = code_new(model, start.tokenizer, data, known, trainer.run.ids())
+        model.set_index(codes, rows, vectors=vectors)
     distributions = recorded(trainer.run.log, start.data, seen.documents)
     report = make_report(
         data,
@@ -284,6 +284,11 @@ def _last_stage_on_ids(recipe: Recipe) -> Stage | None:
     stages = [stage for stage in recipe.stages if OBJECTIVES[stage.objective].searches]
     if recipe.controls and not stages:
         raise ConfigError("controls need a stage that trains on final ids (cross_entropy).")
+    if recipe.controls and ids_each(recipe) > 1:
+        raise ConfigError(
+            "controls have one id a document and share the model's settings; leave them out "
+            "(controls=[]) where documents own several."
+        )
     return stages[-1] if stages else None
 
 
@@ -333,7 +338,7 @@ def _facts(data: RetrievalData, start: Start) -> dict[str, Any]:
         queries,
         len(data.documents),
         max(start.model.config.codebook_sizes),
-        levels=start.model.config.num_levels,
+        levels=start.model.config.num_levels - start.model.config.forest,
     )
     return facts
 
@@ -370,8 +375,5 @@ def _command(verb: str, data: str | Path, recipe: str, settings: Sequence[str], 
     line = ["hf-genret", verb, str(data), "--recipe", recipe, "--seed", str(seed)]
     replacements = {} if is_built_in(data) else {str(data): "DATA"}
     for setting in settings:
-        line += ["--set", setting]
-        key, _, value = setting.partition("=")
-        if key == "encoder" and value not in ("bag", "items"):
-            replacements[value] = "ENCODER"
+        line += ["--set", shown_setting(setting)]
     return scrub_command(line, replacements)

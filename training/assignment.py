@@ -24,9 +24,10 @@ from hf_genret.training.workshop import Facts, Workshop
 
 def assign(shop: Workshop, setting: Method) -> Facts:
     """Give every item its codes of the stage's levels by the model's indexer, under capacity."""
+    shop.one_id_each()
     facts: list[Facts] = [_assign_level(shop, level, setting) for level in shop.levels]
     if shop.levels[-1] + 1 == len(shop.sizes):
-        shop.model.set_index(shop.state.codes)
+        shop.index()
     return _by_level(facts, shop.levels)
 
 
@@ -71,6 +72,7 @@ def reassign(shop: Workshop, setting: Any) -> Facts:
             f"reassign: levels is {levels}; ids below a level that moves move with it, so all "
             f"levels down to {depth} were expected."
         )
+    shop.one_id_each()
     before = shop.state.codes.clone()
     facts: Facts = {}
     for level in (number - 1 for number in levels):
@@ -85,7 +87,7 @@ def reassign(shop: Workshop, setting: Any) -> Facts:
         shop.findings += check_displaced(found.displaced, level + 1)
     moved = (shop.state.codes != before).any(1)
     facts |= {"leaves_changed": float(moved.float().mean()), **_use(shop, len(shop.sizes) - 1)}
-    shop.model.set_index(shop.state.codes)
+    shop.index()
     return facts
 
 

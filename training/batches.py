@@ -30,6 +30,7 @@ class TrainingData:
         pair_row: Document row of each training pair, int64 [pairs].
         exclude_history: Whether rows of a query's history may not be retrieved for it.
         given: Ids that the data alone decided, int64 [N, L]; None when the model makes them.
+        position_code: Whether the last code is a document's number inside its bucket.
     """
 
     items: ItemSource
@@ -39,6 +40,7 @@ class TrainingData:
     pair_row: np.ndarray
     exclude_history: bool = False
     given: Tensor | None = None
+    position_code: bool = False
 
 
 class PairBatches(Sampler[list[int]]):

@@ -19,7 +19,7 @@ from hf_genret.errors import CheckpointError, ConfigError, DataError
 from hf_genret.modeling import GenRetConfig, GenRetModel
 from hf_genret.training.bag import BagStart, bag_start, train_tokenizer
 from hf_genret.training.batches import TrainingData
-from hf_genret.training.given import ids_from_data
+from hf_genret.training.given import SEVERAL, ids_from_data
 from hf_genret.training.lora import add_lora
 from hf_genret.training.recipes import Recipe
 from hf_genret.training.text_encoder import load_backbone
@@ -63,12 +63,8 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
     builders = {"text": _build_text, "sequential": _build_items, "general": _build_items}
     if recipe.task not in builders:
         raise ConfigError(f"task is '{recipe.task}'; known: {', '.join(builders)}.")
-    known = ids_from_data(recipe.ids, data.documents)
-    if known is not None:
-        recipe.model["codebook_sizes"] = known[1]
     whole = bool(recipe.lora.r) and recipe.lora.part == "model"
-    if whole and not recipe.model.get("codebook_sizes"):
-        recipe.model["codebook_sizes"] = _sizes_of(recipe.start_from)
+    known = _known_ids(recipe, data.documents, whole)
     train, dev = training_queries(recipe, data, seed)
     model, tokenizer = builders[recipe.task](recipe, data, train, seed)
     if recipe.task == "text" and model.encoder.history is not None:
@@ -89,9 +85,31 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
         pair_query=pair_query,
         pair_row=pair_row,
         exclude_history=recipe.search.exclude_history and recipe.task != "text",
-        given=None if known is None else torch.from_numpy(known[0].astype(np.int64)),
+        given=None if known is None else torch.from_numpy(known.astype(np.int64)),
+        position_code=bool(recipe.position_code) and known is None,
     )
     return Start(model, tokenizer, training, dev)
+
+
+def _known_ids(recipe: Recipe, documents: Documents, whole: bool) -> np.ndarray | None:
+    """Ids that are known before there is a model, [N, L]; the recipe gets the sizes that ids need.
+
+    Args:
+        recipe: Its `model.codebook_sizes` are set where ids, a checkpoint or a position code
+            decide them.
+        documents: The corpus.
+        whole: Whether a checkpoint is adapted as a whole.
+    """
+    known = ids_from_data(recipe.ids, documents, position_code=recipe.position_code > 0)
+    if known is not None:
+        recipe.model["codebook_sizes"] = known[1]
+        return known[0]
+    if whole and not recipe.model.get("codebook_sizes"):
+        recipe.model["codebook_sizes"] = _sizes_of(recipe.start_from)
+    elif recipe.position_code:
+        sizes = codebook_sizes(recipe, len(documents))
+        recipe.model["codebook_sizes"] = [*sizes, recipe.position_code]
+    return None
 
 
 def training_queries(
@@ -163,19 +181,36 @@ def _beside_text(recipe: Recipe, train: Queries, dim: int) -> dict[str, Any] | N
     }
 
 
+def ids_each(recipe: Recipe) -> int:
+    """Ids of a document: what the recipe says, one where its ids are of a kind that gives one."""
+    wish = int(recipe.model.get("ids_per_document", 1))
+    return wish if recipe.ids.partition(":")[0] in SEVERAL else 1
+
+
+def in_trees(recipe: Recipe) -> bool:
+    """Whether the first code of an id is the number of a tree."""
+    return recipe.ids.partition(":")[0] == "forest"
+
+
 def codebook_sizes(recipe: Recipe, documents: int) -> list[int]:
-    """The recipe's sizes, or K_1, K_1 / shrink, ... for the wished number of documents a leaf."""
+    """The recipe's sizes, or K_1, K_1 / shrink, ... for the wished number of documents a leaf.
+
+    Those of a forest begin with the number of its trees, each of which holds every document.
+    """
     given = recipe.model.get("codebook_sizes")
     if given:
         return [int(size) for size in given]
     if recipe.levels < 1 or recipe.documents_per_leaf <= 0 or recipe.shrink <= 0:
         raise ConfigError("levels must be at least 1, documents_per_leaf and shrink above 0.")
-    leaves = max(documents / recipe.documents_per_leaf, 2.0)
+    trees = in_trees(recipe)
+    paths = documents * (1 if trees else ids_each(recipe))
+    leaves = max(paths / recipe.documents_per_leaf, 2.0)
     middle = (recipe.levels - 1) / 2  # where a level has the geometric mean of all sizes
     mean = leaves ** (1 / recipe.levels)
-    return [
+    sizes = [
         max(2, round(mean * recipe.shrink ** (middle - level))) for level in range(recipe.levels)
     ]
+    return [ids_each(recipe), *sizes] if trees else sizes
 
 
 def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:
@@ -184,7 +219,8 @@ def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:
     if wish:
         return int(wish)
     leaves = math.prod(sizes)
-    fullest = -(-documents // min(leaves, documents))
+    paths = documents * (sizes[0] if in_trees(recipe) else ids_each(recipe))
+    fullest = -(-paths // min(leaves, paths))
     allowed = min(recipe.search.share * documents, recipe.search.max_documents)
     return max(1, min(leaves, int(allowed / fullest)))
 
@@ -247,6 +283,8 @@ def _config(recipe: Recipe, documents: int, **encoders: Any) -> GenRetConfig:
     sizes = codebook_sizes(recipe, documents)
     beams = search_beams(recipe, sizes, documents)
     settings = {**encoders, **recipe.model, "search_beams": beams, "codebook_sizes": sizes}
+    settings["forest"] = in_trees(recipe)
+    settings["ids_per_document"] = sizes[0] if in_trees(recipe) else ids_each(recipe)
     try:
         return GenRetConfig(**settings)
     except ValueError as error:

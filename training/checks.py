@@ -7,11 +7,14 @@ import difflib
 import typing
 from collections.abc import Iterable
 from types import UnionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_genret.errors import ConfigError
 from hf_genret.indexing.capacity import Method
 from hf_genret.training.curriculum import Stage
+
+if TYPE_CHECKING:
+    from hf_genret.training.recipes import Recipe
 
 IDS = ("kmeans", "rq", "random")  # what a control's ids can be made of
 _SPOKEN: dict[Any, str] = {
@@ -104,6 +107,41 @@ def known_ids(name: str, what: str = "ids") -> None:
         raise ConfigError(f"ids={kind} needs a place: ids={kind}:PATH.")
 
 
+def check_given(recipe: Recipe) -> None:
+    """Put another checkpoint's ids in the place of the recipe's, and refuse what does not fit.
+
+    Args:
+        recipe: With all of its stages; `ids` is changed where `index_from` says so.
+
+    Raises:
+        ConfigError: For unknown ids, and for settings of given ids where no stage takes any.
+    """
+    if recipe.position_code < 0:
+        raise ConfigError(
+            f"position_code is {recipe.position_code}; 0, or the most documents of a bucket, was "
+            "expected."
+        )
+    borders = [border for stage in recipe.stages for border in (stage.before, stage.after)]
+    takes = any(border.get("ids") == "given" for border in borders)
+    for name in ("index_from", "position_code"):
+        if getattr(recipe, name) and not takes:
+            raise ConfigError(
+                f"{name} is for recipes that learn given ids, such as fixed, dsi, nci and tiger; "
+                f"'{recipe.name}' takes none."
+            )
+    if recipe.index_from:
+        from hf_genret.training.given import recorded_place  # it needs models
+
+        recipe.ids = f"checkpoint:{recipe.index_from}"
+        recipe.settings["index_from"] = recorded_place(recipe.index_from)
+    if recipe.position_code and recipe.new_documents.share and not recipe.new_documents.queries:
+        raise ConfigError(
+            "position_code numbers the documents that training knows, and new_documents hides "
+            "some; set new_documents.queries=true or position_code=0."
+        )
+    known_ids(recipe.ids)
+
+
 def own_ids(name: str, ids: str) -> None:
     """Refuse ids of a stage that the data alone decide and that are not the recipe's own.
 
@@ -159,6 +197,13 @@ def _check_action(name: str, setting: Any, where: str) -> None:
             raise ConfigError(f"{where} lacks {', '.join(sorted(lacking))}.")
     elif name == "codebook":
         known(str(setting), ("balanced", "plain"), f"setting of {where}")
+    elif name == "paths":
+        from hf_genret.training.path_assignment import PathSettings  # it needs models
+
+        fields = [item.name for item in dataclasses.fields(PathSettings)]
+        for key in setting or {}:
+            known(key, fields, f"setting of {where}")
+        typed(PathSettings, setting or {}, f"{where}: ")
     elif name == "mine" and "depth" not in (setting or {}):
         raise ConfigError(f"{where} lacks depth, the negatives kept for a query.")
     elif name == "reassign":

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.files import atomic_write_text
+from hf_genret.indexing.paths import flat_paths
+from hf_genret.training.processes import main_says
 
 STATE_FILE = "curriculum.json"
 CODES_FILE = "curriculum.safetensors"
@@ -103,7 +105,7 @@ class RunState:
 
     Attributes:
         stage: Number of the stage that runs or comes next.
-        codes: [N, L] int64, ids so far, -1 where none was assigned.
+        codes: [N, L] int64, ids so far, -1 where none was assigned; of several the first.
         start_codes: [N, L] int64, the clusters that heads were started at, -1 where none.
         started: Whether the actions before stage `stage` have been done.
         log: One dictionary a finished stage.
@@ -111,6 +113,8 @@ class RunState:
         objective: What the stage's objective has to remember beside the weights.
         findings: What stage `stage` saw of a collapse so far.
         earlier: Seconds of the processes before this one, when a run goes on.
+        paths: [N, J, L] int64, all ids where a document owns several, equal ones allowed; None
+            where `codes` says it all. Changed by `give_paths` and `give_codes` alone.
     """
 
     stage: int
@@ -122,6 +126,7 @@ class RunState:
     objective: dict[str, Tensor] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     earlier: float = 0.0
+    paths: Tensor | None = None
     _began: float = field(default_factory=time.perf_counter, repr=False, compare=False)
 
     @classmethod
@@ -129,10 +134,44 @@ class RunState:
         """The state before the first stage."""
         return cls(0, torch.full((documents, levels), -1), torch.full((documents, levels), -1))
 
+    @property
+    def whole(self) -> bool:
+        """Whether every document has its whole id."""
+        return bool(self.codes.min() >= 0)
+
+    def give_codes(self, codes: Tensor) -> None:
+        """Let every document have one id [N, L]."""
+        self.codes.copy_(codes)
+        self.paths = None
+
+    def give_paths(self, paths: Tensor) -> None:
+        """Let every document have J ids [N, J, L], sorted within a document; one is `codes`."""
+        if paths.shape[1] == 1:
+            return self.give_codes(paths[:, 0])
+        self.paths = _sorted(paths.long())
+        self.codes.copy_(self.paths[:, 0])
+        return None
+
+    def ids(self) -> tuple[Tensor, Tensor]:
+        """Codes [P, L] and document rows [P], as `GenRetModel.set_index` takes them.
+
+        Equal ids of a document are one.
+        """
+        if self.paths is None:
+            return self.codes, torch.arange(len(self.codes))
+        return flat_paths(self.paths)
+
+    def agree(self) -> None:
+        """Take over the ids that the main process has."""
+        self.codes.copy_(main_says(self.codes))
+        self.start_codes.copy_(main_says(self.start_codes))
+        self.paths = main_says(self.paths)
+
     def save(self, folder: str | Path) -> None:
         """Write the state into a checkpoint folder; the JSON, which names it whole, comes last."""
         folder = Path(folder)
         codes = {"codes": self.codes.contiguous(), "start_codes": self.start_codes.contiguous()}
+        codes |= {} if self.paths is None else {"paths": self.paths.contiguous()}
         codes |= {f"{_OBJECTIVE}{name}": value for name, value in self.objective.items()}
         save_file(codes, folder / CODES_FILE)
         facts = {
@@ -172,7 +211,16 @@ class RunState:
             },
             list(facts["findings"]),
             float(facts["seconds"]),
+            tensors.get("paths"),
         )
+
+
+def _sorted(paths: Tensor) -> Tensor:
+    """Paths [N, J, L] with those of each document in the order of their codes."""
+    for level in reversed(range(paths.shape[2])):
+        order = paths[:, :, level].sort(dim=1, stable=True).indices
+        paths = paths.gather(1, order[..., None].expand_as(paths))
+    return paths
 
 
 def stages_from(settings: list[dict[str, Any]]) -> list[Stage]:

@@ -25,8 +25,9 @@ from hf_genret.modeling import GenRetModel
 from hf_genret.training.arguments import GenRetTrainingArguments
 from hf_genret.training.batches import PairBatches, TrainingData, pair_loader
 from hf_genret.training.callbacks import KeepBest, StageProgress, StageRules, added
-from hf_genret.training.curriculum import PARTS, STATE_FILE, RunState, Stage
+from hf_genret.training.curriculum import STATE_FILE, RunState, Stage
 from hf_genret.training.dev import dev_metrics
+from hf_genret.training.freezing import freeze, keep_frozen_still
 from hf_genret.training.objectives import OBJECTIVES, Clock, Context, Objective
 from hf_genret.training.optimizer import parameter_groups
 from hf_genret.training.processes import main_says
@@ -85,7 +86,7 @@ class GenRetTrainer(PublishingTrainer):
         self.data, self.stages, self.encodings = data, stages, encodings
         self.run = RunState.fresh(len(data.items), model.config.num_levels)
         if data.given is not None:
-            self.run.codes[:] = data.given
+            self.run.give_codes(data.given)
         self._tables = SparseTables(model, args, self.accelerator)
         self.objective: Objective | None = None
         self.best: KeepBest | None = None
@@ -156,6 +157,7 @@ class GenRetTrainer(PublishingTrainer):
             level=stage.level,
             sizes=self.model.config.codebook_sizes,
             relevant=self.data.train.queries.relevant,
+            paths=self.run.paths,
         )
         self.objective = OBJECTIVES[stage.objective](context, stage.options)
         self.objective.restore(self.run.objective)
@@ -189,10 +191,9 @@ class GenRetTrainer(PublishingTrainer):
         for finding in shop.findings:
             self._warn(finding)
         if self.args.world_size > 1 and actions:
-            self.run.codes.copy_(main_says(self.run.codes))
-            self.run.start_codes.copy_(main_says(self.run.start_codes))
-            if self.run.codes.min() >= 0:
-                self.model.set_index(self.run.codes)
+            self.run.agree()
+            if self.run.whole:
+                self.model.set_index(*self.run.ids())
         return facts
 
     def _check_codes(self, stage: Stage) -> None:
@@ -312,8 +313,8 @@ class GenRetTrainer(PublishingTrainer):
             return None
         self.run = RunState.load(folder)
         self._load_from_checkpoint(str(folder))
-        if self.run.codes.min() >= 0:
-            self.model.set_index(self.run.codes)
+        if self.run.whole:
+            self.model.set_index(*self.run.ids())
         logger.info("Resuming from %s, stage %d.", folder, self.run.stage + 1)
         return str(folder) if self.run.started else None
 
@@ -399,12 +400,14 @@ class GenRetTrainer(PublishingTrainer):
 
         Such are words of titles and fillings of short ids, and numbers that tell ids apart.
         """
-        codes, levels = self.run.codes, list(range(1, self.run.codes.shape[1] + 1))
-        if codes.min() < 0:
+        if not self.run.whole:
             return
+        codes, levels = self.run.ids()[0], list(range(1, self.run.codes.shape[1] + 1))
         if self.data.given is not None:
             levels = []
-        elif any("disambiguate" in {**stage.before, **stage.after} for stage in self.stages):
+        elif self.data.position_code or any(
+            "disambiguate" in {**stage.before, **stage.after} for stage in self.stages
+        ):
             levels = levels[:-1]
         sizes = self.model.config.codebook_sizes
         for finding in check_ids(codes.numpy(), sizes, levels=levels):
@@ -470,21 +473,3 @@ def _whole_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a stage that hold the run's state, which is written last; newest first."""
     found = [path for path in folder.glob("checkpoint-*") if (path / STATE_FILE).is_file()]
     return sorted(found, key=lambda path: -int(path.name.rpartition("-")[2]))
-
-
-def freeze(model: nn.Module, train: list[str]) -> None:
-    """Let only the named parts learn."""
-    prefixes = tuple(prefix for part in train for prefix in PARTS[part])
-    lora = any("lora_" in name for name, _ in model.named_parameters())
-    for name, parameter in model.named_parameters():
-        learns = name.startswith(prefixes)
-        if ".base_layer." in name or (lora and name.startswith("encoder.query.")):
-            learns = learns and "lora_" in name  # the weights below stay as they are
-        parameter.requires_grad_(learns)
-
-
-def keep_frozen_still(model: GenRetModel) -> None:
-    """Switch dropout off in encoders that do not learn."""
-    for encoder in (model.encoder.query, model.encoder.items, model.encoder.history):
-        if encoder is not None and not any(p.requires_grad for p in encoder.parameters()):
-            encoder.eval()

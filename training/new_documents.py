@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.encoding import ItemSource, pooled_vectors
 from hf_genret.errors import ConfigError
-from hf_genret.indexing.by_model import assign_by_model, with_vectors
+from hf_genret.indexing.by_model import ids_by_model, with_vectors
 from hf_genret.modeling import GenRetModel
 
 FILE = "new_documents.json"
@@ -89,8 +89,8 @@ def code_new(
     tokenizer: PreTrainedTokenizerBase | None,
     data: RetrievalData,
     known: np.ndarray,
-    codes: Tensor,
-) -> tuple[Tensor, Tensor]:
+    ids: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
     """Ids and ranker's vectors of the whole corpus, new documents coded by the indexer.
 
     Each new document takes its most probable code at every level, whatever the loads.
@@ -100,13 +100,16 @@ def code_new(
         tokenizer: Its tokenizer.
         data: The whole corpus.
         known: [N] bool.
-        codes: [known documents, L], their ids.
+        ids: Codes [P, L] and rows [P] of the known documents, counted among themselves.
 
     Returns:
-        Codes int64 [N, L] and vectors float32 [N, D].
+        Codes int64 [P, L], rows [P] and vectors float32 [N, D] of the whole corpus.
     """
     source = with_vectors(model, ItemSource(model, data.documents, tokenizer))
-    found, _ = assign_by_model(model, source, method="argmax")
-    whole = torch.from_numpy(found.astype(np.int64))
-    whole[torch.from_numpy(known)] = codes
-    return whole, pooled_vectors(model, source)
+    codes, rows = ids_by_model(model, source, method="argmax")
+    fresh = ~torch.from_numpy(known)[rows]
+    place = torch.from_numpy(np.flatnonzero(known))
+    codes = torch.cat([ids[0], codes[fresh]])
+    rows = torch.cat([place[ids[1]], rows[fresh]])
+    order = rows.argsort(stable=True)
+    return codes[order], rows[order], pooled_vectors(model, source)

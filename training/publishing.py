@@ -45,7 +45,7 @@ class PublishingTrainer(Trainer):
         Raises:
             ConfigError: When no stage has given ids yet.
         """
-        if self.run.codes.min() < 0:
+        if not self.run.whole:
             raise ConfigError("no stage has given ids yet; train() comes before push_to_hub().")
         model: GenRetModel = self.accelerator.unwrap_model(self.model)
         if has_lora(model):
@@ -53,7 +53,7 @@ class PublishingTrainer(Trainer):
             merge_lora(model)
         with torch.random.fork_rng():
             vectors = pooled_vectors(model, self.data.items)
-        model.set_index(self.run.codes, vectors=vectors)
+        model.set_index(*self.run.ids(), vectors=vectors)
         documents = self.data.items.documents
         found = GenRetriever(model, self.processing_class, documents)
         found.facts = {

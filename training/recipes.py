@@ -18,7 +18,7 @@ import yaml
 
 from hf_genret.errors import ConfigError
 from hf_genret.modeling import GenRetConfig
-from hf_genret.training.checks import IDS, check_stage, known, known_ids, nearest, own_ids, typed
+from hf_genret.training.checks import IDS, check_given, check_stage, known, nearest, own_ids, typed
 from hf_genret.training.curriculum import Stage, stages_from
 from hf_genret.training.lora import LoraSettings
 from hf_genret.training.new_documents import NewDocuments
@@ -148,6 +148,10 @@ class Recipe:
         stages: The curriculum.
         controls: Ids that are trained under the same decoder and ranker for comparison.
         ids: What `before: {ids: given}` stands for, a name of `hf_genret.training.given.GIVEN`.
+        index_from: A checkpoint whose ids stand there instead.
+        position_code: Documents of one bucket are told apart by a last code, their number in it;
+            where training makes the ids this is the level's size, the most a bucket may hold. 0
+            for no such code.
         start_from: A checkpoint whose encoder and ranker are taken over; the task's first stages
             are then left out.
         new_documents: Documents that training does without, to measure how they are found.
@@ -171,6 +175,8 @@ class Recipe:
     stages: list[Stage] = field(default_factory=list)
     controls: list[str] = field(default_factory=list)
     ids: str = "kmeans"
+    index_from: str = ""
+    position_code: int = 0
     start_from: str = ""
     new_documents: NewDocuments = field(default_factory=NewDocuments)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -409,7 +415,7 @@ def _build(name: str, tree: dict[str, Any]) -> Recipe:
     rest["model"] = typed(GenRetConfig, rest.get("model") or {}, "model.")
     rest["stages"] = stages_from(rest.pop("stages", None) or [])
     recipe = Recipe(**typed(Recipe, {"name": name, **rest}, ""), settings=tree)
-    known_ids(recipe.ids)
+    check_given(recipe)
     recipe.stages = _stages_of(recipe, shared)
     known(recipe.task, TASKS, "task")
     for ids in recipe.controls:

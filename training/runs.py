@@ -113,6 +113,8 @@ def ids_report(
 ) -> dict[str, Any]:
     """Docid quality of a model: use of codes, buckets, APE of what training took together.
 
+    Of documents with several ids every id counts, but for APE, which is of the first one.
+
     Args:
         model: With an index.
         data: Whose training queries APE is measured on; those of `split` where it has none.
@@ -123,8 +125,11 @@ def ids_report(
     train = data.splits.get("train")
     relevant = interactions(train if train is not None and len(train) else data.split(split))
     codes, sizes = row_codes(model), model.config.codebook_sizes
+    paths = model.index.paths.cpu().numpy()  # a document may own several
+    if model.config.forest:  # the first tree's; all documents share the code before it
+        codes, sizes = codes[:, 1:], sizes[1:]
     return {
-        **docid_report(codes, sizes),
+        **docid_report(paths, model.config.codebook_sizes),
         "ape": ape_report(codes, relevant, sizes, pool=pool, seed=seed),
     }
 

@@ -19,6 +19,7 @@ from hf_genret.indexing import (
     kmeans,
     node_centroids,
     node_numbers,
+    running_numbers,
 )
 from hf_genret.indexing.constrained import constrained_kmeans
 from hf_genret.modeling import EncoderOutput
@@ -26,6 +27,7 @@ from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
 from hf_genret.modeling.indexers_genret import ResidualIndexer
 from hf_genret.training.assignment import assign, reassign
 from hf_genret.training.given import give_codes
+from hf_genret.training.path_assignment import assign_paths
 from hf_genret.training.workshop import Facts, Workshop
 
 logger = logging.getLogger(__name__)
@@ -51,16 +53,27 @@ def start_clusters(shop: Workshop, setting: Any) -> Facts:
     return {"clusters": level + 1}
 
 
-def start_heads(shop: Workshop, codes: np.ndarray, levels: list[int]) -> None:
-    """Put cluster heads at the centres of the present nodes; plain heads have no such place."""
+def start_heads(
+    shop: Workshop, codes: np.ndarray, levels: list[int], rows: np.ndarray | None = None
+) -> None:
+    """Put cluster heads at the centres of the present nodes; plain heads have no such place.
+
+    Args:
+        shop: Model and items.
+        codes: Ids, [P, L].
+        levels: From 0.
+        rows: The document of each id, [P]; one id each by default.
+    """
     heads = shop.model.heads
     if not isinstance(heads, ClusterHeads):
         return
+    several = rows is not None and len(rows) > len(shop.vectors)
+    points = shop.vectors[rows] if several else shop.vectors
     for level in levels:
         if heads.is_flat(level):
             logger.warning("Level %d has too many nodes for centres of its own.", level + 1)
             continue
-        centres = node_centroids(shop.vectors, codes, shop.sizes, level, normalize=shop.cosine)
+        centres = node_centroids(points, codes, shop.sizes, level, normalize=shop.cosine)
         heads.start(level, torch.from_numpy(centres))
 
 
@@ -165,18 +178,21 @@ def _points(
 
 def give_ids(shop: Workshop, setting: str) -> Facts:
     """Ids from vectors, interactions, texts or a file; heads start at the ids' clusters."""
-    shop.state.codes[:] = give_codes(shop, setting)
+    found = give_codes(shop, setting)
+    shop.state.give_paths(found if found.ndim == 3 else found[:, None])
     shop.state.start_codes[:] = shop.state.codes
-    start_heads(shop, shop.state.codes.numpy(), list(range(len(shop.sizes))))
-    shop.model.set_index(shop.state.codes)
+    codes, rows = shop.state.ids()
+    start_heads(shop, codes.numpy(), list(range(len(shop.sizes))), rows.numpy())
+    shop.index()
     return {"ids": setting}
 
 
 def centre_heads(shop: Workshop, setting: str) -> Facts:
     """Put cluster heads at the centres of the present ids, which an indexer may have given."""
-    if shop.state.codes.min() < 0:
+    if not shop.state.whole:
         raise ConfigError(f"heads: {setting} needs ids; give them first (ids or assign).")
-    start_heads(shop, shop.state.codes.numpy(), list(range(len(shop.sizes))))
+    codes, rows = shop.state.ids()
+    start_heads(shop, codes.numpy(), list(range(len(shop.sizes))), rows.numpy())
     return {"heads": setting}
 
 
@@ -186,6 +202,7 @@ def rename(shop: Workshop, setting: str) -> Facts:
     `uniform` (variant 1) permutes them in one way for all parents, `by_parent` (variant 2) in a
     way of each parent's own. Buckets stay what they were.
     """
+    shop.one_id_each()
     size = shop.sizes[-1]
     rng = np.random.default_rng(shop.seed)
     codes = shop.state.codes
@@ -195,7 +212,7 @@ def rename(shop: Workshop, setting: str) -> Facts:
     names = torch.from_numpy(np.stack([rng.permutation(size) for _ in range(ways)]))  # [ways, K]
     codes[:, -1] = names[parent % ways, codes[:, -1]]
     start_heads(shop, codes.numpy(), [len(shop.sizes) - 1])
-    shop.model.set_index(codes)
+    shop.index()
     return {"renamed": setting}
 
 
@@ -205,13 +222,10 @@ def disambiguate(shop: Workshop, setting: Any) -> Facts:
     The fourth code of GenRet's released code: it tells documents of one bucket apart.
     """
     del setting
-    parents = shop.parents(len(shop.sizes) - 1)
-    order = np.argsort(parents, kind="stable")
-    first = np.searchsorted(parents[order], parents[order])
-    number = np.empty(len(parents), dtype=np.int64)
-    number[order] = np.arange(len(parents)) - first
+    shop.one_id_each()
+    number = running_numbers(shop.parents(len(shop.sizes) - 1))
     shop.state.codes[:, -1] = torch.from_numpy(number % shop.sizes[-1])
-    shop.model.set_index(shop.state.codes)
+    shop.index()
     return {"largest_bucket": int(number.max()) + 1}
 
 
@@ -251,6 +265,7 @@ ACTIONS: dict[str, Action] = {
     "rename": rename,
     "disambiguate": disambiguate,
     "mine": mine,
+    "paths": assign_paths,
 }
 
 

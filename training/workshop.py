@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hf_genret.encoding import pooled_vectors
+from hf_genret.errors import ConfigError
 from hf_genret.evaluation.health import Finding
 from hf_genret.indexing import node_numbers
 from hf_genret.modeling import GenRetModel
@@ -39,6 +40,11 @@ class Workshop:
         self._vectors: np.ndarray | None = None
 
     @property
+    def bucket_sizes(self) -> list[int]:
+        """K of the levels that lead to a bucket: of all but a position code."""
+        return self.sizes[:-1] if self.data.position_code else self.sizes
+
+    @property
     def vectors(self) -> np.ndarray:
         """The ranker's vectors of all items, float32 [N, D]."""
         if self._vectors is None:
@@ -55,6 +61,22 @@ class Workshop:
         """The levels that the stage is about, from 0: one, or all of them."""
         level = self.stage.level
         return [level - 1] if level else list(range(len(self.sizes)))
+
+    def index(self) -> None:
+        """Let the model search by the present ids."""
+        self.model.set_index(*self.state.ids())
+
+    def one_id_each(self) -> None:
+        """Refuse to change a code of documents that own several ids.
+
+        Raises:
+            ConfigError: Naming the stage.
+        """
+        if self.state.paths is not None:
+            raise ConfigError(
+                f"Stage '{self.stage.name}' changes codes of one id a document, and there are "
+                f"{self.state.paths.shape[1]}."
+            )
 
     def parents(self, level: int) -> np.ndarray:
         """Node of each item above `level` (from 0), int64 [N]."""

@@ -10,59 +10,109 @@ import typer
 from hf_genret.cli import options
 from hf_genret.cli.output import Output, output
 
+_OF_SYSTEMS = "Systems"
+Systems = Annotated[
+    str,
+    typer.Option(
+        "--systems",
+        metavar="NAME,NAME",
+        rich_help_panel=_OF_SYSTEMS,
+        help="Recipes (uri, uri:no_em, uri@16x16, fixed:kmeans, dense), a recipe on the ids of "
+        "another one (dsi:index_from=uri), ids by themselves (ids:rq), baselines without training "
+        "(bm25, popularity, cooccurrence, random), or two joined by + (uri+bm25).",
+    ),
+]
+Presets = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        metavar="NAME,NAME",
+        rich_help_panel=_OF_SYSTEMS,
+        help="Comparisons with a table of their own: uri-table1 (classic decoders on their ids and "
+        "on URI's), uri-table2 (URI's ablations), uri-table3 (APE by kind and size of ids).",
+    ),
+]
+Sizes = Annotated[
+    str | None,
+    typer.Option(
+        "--sizes",
+        metavar="AxB,CxD",
+        rich_help_panel=_OF_SYSTEMS,
+        help="Train every system of --systems with ids at these codebook sizes as well; for "
+        "uri-table3 they take the place of its own.",
+    ),
+]
+Fusion = Annotated[
+    str,
+    typer.Option(
+        "--fusion",
+        rich_help_panel=_OF_SYSTEMS,
+        help="How two systems are joined: rrf or weighted.",
+    ),
+]
+_OF_TRAINING = "Training"
+Seeds = Annotated[
+    int,
+    typer.Option(
+        "--seeds",
+        min=1,
+        rich_help_panel=_OF_TRAINING,
+        help="Trainings of each system, seeds from 0.",
+    ),
+]
+Repeat = Annotated[
+    str,
+    typer.Option(
+        "--repeat",
+        metavar="NAME,NAME",
+        rich_help_panel=_OF_TRAINING,
+        help="Train only these with every seed, the others with the first alone.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        rich_help_panel=_OF_TRAINING,
+        help="Override a setting of every trained system.",
+    ),
+]
+_OF_REPORT = "Report"
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        metavar="DIR",
+        rich_help_panel=_OF_REPORT,
+        help="Where checkpoints, runs and the report go.",
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="NAME",
+        rich_help_panel=_OF_REPORT,
+        help="The system to test against; by default the preset's, else fixed:kmeans, else dense.",
+    ),
+]
+Split = Annotated[str, typer.Option("--split", rich_help_panel=_OF_REPORT, help="Which queries.")]
+
 
 def compare(
     data: options.Data,
-    systems: Annotated[
-        str,
-        typer.Option(
-            "--systems",
-            metavar="NAME,NAME",
-            help="Recipes (uri, uri:no_em, uri@16x16, fixed:kmeans, dense), baselines without "
-            "training (bm25, popularity, cooccurrence, random), or two joined by + (uri+bm25).",
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("--output", metavar="DIR", help="Where checkpoints, runs and the report go."),
-    ],
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Trainings of each system, seeds from 0.")
-    ] = 1,
-    repeat: Annotated[
-        str,
-        typer.Option(
-            "--repeat",
-            metavar="NAME,NAME",
-            help="Train only these with every seed, the others with the first alone.",
-        ),
-    ] = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override a setting of every trained system."
-        ),
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            "--baseline",
-            metavar="NAME",
-            help="The system to test against; fixed:kmeans by default, else dense.",
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="Which queries.")] = "test",
-    sizes: Annotated[
-        str | None,
-        typer.Option(
-            "--sizes",
-            metavar="AxB,CxD",
-            help="Train every system with ids at these codebook sizes as well.",
-        ),
-    ] = None,
-    fusion: Annotated[
-        str, typer.Option("--fusion", help="How two systems are joined: rrf or weighted.")
-    ] = "rrf",
+    *,
+    systems: Systems = "",
+    preset: Presets = "",
+    sizes: Sizes = None,
+    fusion: Fusion = "rrf",
+    seeds: Seeds = 1,
+    repeat: Repeat = "",
+    settings: Settings = None,
+    out: Folder,
+    baseline: Baseline = None,
+    split: Split = "test",
     columns: options.Columns = None,
     streaming: options.Streaming = False,
     json_file: options.Json = None,
@@ -77,6 +127,8 @@ def compare(
     - `hf-genret compare my-data --systems uri,fixed:kmeans,dense,bm25 --output out`
 
     - `hf-genret compare my-data --systems uri,uri:no_em,uri+bm25 --seeds 3 --output out --json -`
+
+    - `hf-genret compare my-data --preset uri-table1,uri-table3 --output out`
     """
     from hf_genret.training import compare as comparison
 
@@ -86,6 +138,7 @@ def compare(
             systems,
             seeds,
             output=out,
+            preset=preset,
             settings=settings or [],
             baseline=baseline,
             split=split,

@@ -77,7 +77,8 @@ def _ranked(why: Explanation) -> str:
         f"similarity to the query <b>{why.similarity:.3f}</b>",
     ]
     if why.beam_weight:
-        lines.append(f"plus {why.beam_weight:g} × log P(docid) = {why.path_score:.2f}")
+        name, score = why.of_ids()
+        lines.append(f"plus {why.beam_weight:g} × {name} = {score:.2f}")
     if why.rank is not None:
         lines.append(f"number <b>{why.rank:,}</b> of {why.ranked:,} ranked")
     items = "".join(f"<li>{line}</li>" for line in lines)

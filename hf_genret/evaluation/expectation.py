@@ -3,7 +3,10 @@
 A bucket is the set of documents that share a docid. Systems whose ids are not unique often count
 a bucket hit as a document hit; here the expectation over random orders inside the buckets is
 computed exactly, and the bucket-level figure stands beside it under a name of its own.
-A row that stands in several buckets of a query counts at the first one.
+A row that stands in several buckets of a query counts at the first one. Systems that merge the
+scores of several ids of a document (a forest, Deep Retrieval) order documents and not buckets;
+their buckets are the documents of equal merged score, so that the expectation is exact for them
+too, and `bucket_recall@k` counts such groups.
 
 A system may also stop after a number of documents (ASI++, arXiv 2405.14280: 1,000 a query, cut at
 random): with the order inside a bucket random, that is the same as ranks that end there. Of the

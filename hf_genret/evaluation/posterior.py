@@ -225,7 +225,7 @@ class _Trie:
                     seen = states[:, place, level].flatten(0, 1)
                     vectors = encoded.pooler_output.repeat_interleave(len(node), dim=0)
                     known = prefixes[place, :level].repeat(batch, 1)
-                    logits = model.heads(level, seen, vectors, known).float()
+                    logits = model.code_logits(level, seen, vectors, known).float()
                     yield level, node, logits.unflatten(0, (batch, -1))
 
     def _chunks(self, reading: _Pass, batch: int) -> Iterator[tuple[int, int]]:

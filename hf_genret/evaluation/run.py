@@ -21,6 +21,8 @@ class Run:
         pools: Rows that were ranked (the candidates), one array a query; None = all documents.
         buckets: Rows of each retrieved bucket, in beam order, one list a query; for the metrics
             of ids alone. Rows that the system may not return (an excluded history) are left out.
+            Where the scores of several ids of a document are merged (`path_merge` `sum` and
+            `logsumexp`), a bucket is what has equal merged scores, in the order of these.
         latency_ms: Milliseconds a query.
         bytes: Size of what the system needs to answer (index and vectors).
         notes: Facts that a report has to state.

@@ -56,7 +56,7 @@ class Explanation:
         query: What was asked; ids of a history where there was no text.
         id: The document's id.
         title: Its title, its id where it has none.
-        docid: Its learned id; of several the most probable.
+        docid: Its learned id; of several the most probable that the search came to.
         steps: One a level.
         path_score: log P(docid | query), the sum over the steps.
         similarity: Of query and document, as the ranker sees it.
@@ -67,6 +67,8 @@ class Explanation:
         lost_at: Level, from 1, at which the beam search drops the id; None where it keeps it.
         rank: Place among the documents that the search ranks, from 1; None where it is not one.
         ranked: How many those are.
+        merged_score: What the scores of all its ids come to and what counts in `score` in place of
+            `path_score`, where a model merges them; else None.
     """
 
     query: str
@@ -82,6 +84,7 @@ class Explanation:
     lost_at: int | None
     rank: int | None
     ranked: int
+    merged_score: float | None = None
 
     @property
     def reached(self) -> bool:
@@ -115,11 +118,18 @@ class Explanation:
         lines.append(f"{self.formula()} = {self.score:.4f}")
         return "\n".join(lines)
 
+    def of_ids(self) -> tuple[str, float]:
+        """What counts of the document's ids: its name and value."""
+        if self.merged_score is not None:
+            return "score of all its docids", self.merged_score
+        return "log P(docid)", self.path_score
+
     def formula(self) -> str:
         """How the score comes about."""
+        name, score = self.of_ids()
         if self.beam_weight is None:
-            return "log P(docid)"
-        path = f"{self.beam_weight:g} × log P(docid) {self.path_score:.4f}"
+            return name
+        path = f"{self.beam_weight:g} × {name} {score:.4f}"
         return f"similarity {self.similarity:.4f} + {path}"
 
 

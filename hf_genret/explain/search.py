@@ -115,7 +115,7 @@ class _Trace:
         self.pool = [row for row in found.pool_rows[0].tolist() if row >= 0]
 
     def best_paths(self, rows: list[int]) -> list[_Path]:
-        """The most probable id of each document.
+        """The id of each document that the search came to, else its most probable one.
 
         Raises:
             DataError: When one has none.
@@ -133,11 +133,21 @@ class _Trace:
         best: dict[int, _Path] = {}
         for i, row in enumerate(self.index.rows[places].tolist()):
             path = _Path(codes[i].tolist(), int(leaf[i]), [level[i] for level in levels])
-            if row not in best or path.score > best[row].score:
+            if row not in best or self._rank(path) > self._rank(best[row]):
                 best[row] = path
         if lost := [row for row in rows if row not in best]:
             raise DataError(f"the document in row {lost[0]} has no id in the index.")
         return [best[row] for row in rows]
+
+    def _rank(self, path: _Path) -> tuple[bool, float]:
+        """An id that was reached goes before one that was not, then by probability."""
+        return path.leaf in self.leaves, path.score
+
+    def merged(self, row: int) -> float | None:
+        """What the scores of a document's ids come to; None where the best one counts alone."""
+        if self.model.config.path_merge == "best" or row not in self.pool:
+            return None
+        return float(self.found.pool_paths[0, self.pool.index(row)])
 
     def steps(self, path: _Path) -> list[Step]:
         """The levels of an id."""
@@ -175,7 +185,8 @@ def frontier(
 ) -> list[list[int]]:
     """Nodes that a beam search of one query keeps at each level, best first.
 
-    The search itself returns only where it ends; here it is done again a level at a time.
+    The search itself returns only where it ends; here it is done again a level at a time. The trees
+    of a forest have equal shares of the beams.
 
     Args:
         model: With an index.
@@ -195,10 +206,25 @@ def frontier(
             torch.arange(len(ways), device=code.device),
             torch.tensor([len(found) for found, _ in ways], device=code.device),
         )
-        score, place = (score[parent] + log_p[parent, code]).topk(min(beams, len(code)))
+        total = score[parent] + log_p[parent, code]
+        if level and model.config.forest:
+            place = _best_of_each(total, codes[parent, 0], beams)
+        else:
+            place = total.topk(len(code) if model.config.forest else min(beams, len(code))).indices
+        score = total[place]
         codes = torch.cat([codes[parent[place]], code[place, None]], dim=1)
         kept.append(torch.cat([nodes for _, nodes in ways])[place].tolist())
     return kept[1:]
+
+
+def _best_of_each(total: Tensor, tree: Tensor, beams: int) -> Tensor:
+    """Places of the best ways in each tree, [ways] each, with equal shares of the beams."""
+    trees = tree.unique().tolist()
+    share = -(-beams // len(trees))
+    order = total.sort(descending=True, stable=True).indices
+    kept = [order[tree[order] == one][:share] for one in trees]
+    place = torch.cat(kept)
+    return place[total[place].sort(descending=True, stable=True).indices]
 
 
 def _ways(
@@ -223,7 +249,8 @@ def _explanation(
     similarity = float((kind.queries(vector) * kind.items(stored)).sum())
     alone = model.config.ranking == "lexicographic"
     weight = None if alone else float(model.config.beam_weight)
-    lost_at = trace.lost_at(path, steps)
+    lost_at, merged = trace.lost_at(path, steps), trace.merged(row)
+    counted = path.score if merged is None else merged
     return Explanation(
         query=query,
         id=document["id"],
@@ -233,9 +260,10 @@ def _explanation(
         path_score=path.score,
         similarity=similarity,
         beam_weight=weight,
-        score=path.score if weight is None else similarity + weight * path.score,
+        score=counted if weight is None else similarity + weight * counted,
         beams=trace.beams,
         lost_at=lost_at,
         rank=trace.pool.index(row) + 1 if row in trace.pool else None,
         ranked=len(trace.pool),
+        merged_score=merged,
     )

@@ -11,6 +11,7 @@ from hf_genret.indexing.codes import (
     node_numbers,
     random_codes,
     residual_kmeans,
+    running_numbers,
 )
 from hf_genret.indexing.collaborative import collaborative_vectors, query_aware_vectors
 from hf_genret.indexing.constrained import constrained_kmeans, prefix_centred
@@ -48,6 +49,7 @@ __all__ = [
     "read_ids",
     "residual_kmeans",
     "rq_vae",
+    "running_numbers",
     "sinkhorn",
     "title_codes",
     "vq_vae",

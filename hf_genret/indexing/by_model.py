@@ -9,8 +9,15 @@ import torch
 
 from hf_genret.encoding import ItemSource, backbone_vectors, encode
 from hf_genret.indexing.capacity import Method, assign_within
+from hf_genret.indexing.paths import (
+    PathScores,
+    choose_paths,
+    flat_paths,
+    path_codes,
+    path_numbers,
+)
 from hf_genret.indexing.scratch import ScratchMatrix
-from hf_genret.modeling import GenRetModel
+from hf_genret.modeling import EncoderOutput, GenRetModel
 
 
 def level_log_probs(
@@ -90,6 +97,7 @@ def assign_by_model(
     method: Method = "exact",
     seed: int = 0,
     batch_size: int = 256,
+    tree: int | None = None,
 ) -> tuple[np.ndarray, list[float]]:
     """Give every item an id, level by level, each child of a node getting its equal share.
 
@@ -101,6 +109,7 @@ def assign_by_model(
         method: As in `hf_genret.indexing.capacity.assign`; `argmax` knows no capacity.
         seed: Matters only among equals.
         batch_size: Items encoded at once.
+        tree: The first code of all ids, where it is the number of a tree.
 
     Returns:
         Codes int32 [N, L], and for each level the share of items that did not get their most
@@ -111,7 +120,9 @@ def assign_by_model(
     codes = np.zeros((len(source), len(sizes)), dtype=np.int32)
     displaced = []
     parents = np.zeros(len(source), dtype=np.int64)  # the root alone
-    for level, size in enumerate(sizes):
+    if tree is not None:
+        codes[:, 0] = tree
+    for level, size in list(enumerate(sizes))[tree is not None :]:
         with level_scores(model, source, codes, level, batch_size) as scores:
             found = assign_within(scores, parents, method=method, seed=seed)
         codes[:, level] = found.codes
@@ -119,6 +130,88 @@ def assign_by_model(
         # Nodes are numbered anew at each level, so that no depth runs out of 64 bits.
         parents = np.unique(parents * size + found.codes, return_inverse=True)[1]
     return codes, displaced
+
+
+def ids_by_model(
+    model: GenRetModel,
+    source: ItemSource,
+    *,
+    method: Method = "exact",
+    batch_size: int = 256,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All ids of every item as the trained model gives them.
+
+    One each by `assign_by_model`; in a forest one a tree; of a model whose documents own J ids the
+    J that `choose_paths` takes from the item's own `CANDIDATES` most probable ones.
+
+    Args:
+        model: Encoder, decoder and heads.
+        source: The N items.
+        method: As in `assign_by_model`; J ids know no capacity but the price of full paths.
+        batch_size: Items encoded at once.
+
+    Returns:
+        Codes int64 [P, L] and the row of each, [P], as `GenRetModel.set_index` takes them.
+    """
+    config, source = model.config, with_vectors(model, source, batch_size)
+    if config.forest:
+        trees = range(config.codebook_sizes[0])
+        found = [
+            assign_by_model(model, source, method=method, batch_size=batch_size, tree=tree)[0]
+            for tree in trees
+        ]
+        codes = np.stack(found, axis=1)
+    elif config.ids_per_document > 1:
+        codes = _own_paths(model, source, batch_size)
+    else:
+        codes = assign_by_model(model, source, method=method, batch_size=batch_size)[0][:, None]
+    return flat_paths(torch.from_numpy(codes.astype(np.int64)))
+
+
+CANDIDATES = 20
+"""Paths from which a new item of several ids takes its own."""
+PENALTY = 0.02
+"""Weight of full paths when new items take several ids, the recipe's own."""
+
+
+def _own_paths(model: GenRetModel, source: ItemSource, batch_size: int) -> np.ndarray:
+    """J paths of every item by what the model says of the item itself, int64 [N, J, L]."""
+    sizes, count = model.config.codebook_sizes, model.config.ids_per_document
+    scores = PathScores(len(source), CANDIDATES)
+    start = np.zeros((len(source), count), dtype=np.int64)
+    for numbers, encoded in encode(model, source, batch_size=batch_size, description="Paths"):
+        codes, log_p = likely_paths(model, encoded, CANDIDATES)
+        paths = path_numbers(codes, sizes)
+        scores.add(numbers, paths, np.exp(log_p))
+        start[numbers] = np.resize(paths.T, (count, len(numbers))).T
+    ones = np.ones(len(source))
+    return path_codes(choose_paths(scores.candidates(), ones, start, penalty=PENALTY), sizes)
+
+
+@torch.no_grad()
+def likely_paths(
+    model: GenRetModel, encoded: EncoderOutput, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The most probable paths of queries or items among all that codes can spell, by a beam.
+
+    Args:
+        model: Decoder and heads; an index is not needed.
+        encoded: B of them.
+        width: Beams; fewer paths come where fewer can be spelled.
+
+    Returns:
+        Codes int64 [B, M, L] and their log-probabilities float64 [B, M], best first.
+    """
+    batch, device = len(encoded.pooler_output), encoded.pooler_output.device
+    codes = torch.zeros(batch, 1, 0, dtype=torch.long, device=device)
+    total = torch.zeros(batch, 1, device=device)
+    for size in model.config.codebook_sizes:
+        log_p = model.level_logits(encoded, codes.flatten(0, 1)).float().log_softmax(-1)
+        every = (total.flatten()[:, None] + log_p).view(batch, -1)
+        total, place = every.topk(min(width, every.shape[1]), dim=1)
+        before = codes.gather(1, (place // size)[..., None].expand(-1, -1, codes.shape[2]))
+        codes = torch.cat([before, (place % size)[..., None]], dim=2)
+    return codes.cpu().numpy(), total.double().cpu().numpy()
 
 
 def with_vectors(model: GenRetModel, source: ItemSource, batch_size: int = 256) -> ItemSource:

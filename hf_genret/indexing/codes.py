@@ -202,6 +202,22 @@ def node_numbers(codes: np.ndarray, sizes: Sequence[int], level: int) -> np.ndar
     return nodes
 
 
+def running_numbers(nodes: np.ndarray) -> np.ndarray:
+    """The number of every item among those of its node, from 0, in the order they stand in.
+
+    Args:
+        nodes: The node of each item, any integers, shape [n].
+
+    Returns:
+        int64 [n].
+    """
+    order = np.argsort(nodes, kind="stable")
+    first = np.searchsorted(nodes[order], nodes[order])
+    number = np.empty(len(nodes), dtype=np.int64)
+    number[order] = np.arange(len(nodes)) - first
+    return number
+
+
 def node_centroids(
     x: np.ndarray, codes: np.ndarray, sizes: Sequence[int], level: int, *, normalize: bool = False
 ) -> np.ndarray:

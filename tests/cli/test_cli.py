@@ -220,6 +220,8 @@ def test_compare_passes_everything_on(calls, capsys, tmp_path):
                 "weighted",
                 "--repeat",
                 "uri",
+                "--preset",
+                "uri-table1",
                 "--json",
                 str(file),
             ]
@@ -238,10 +240,20 @@ def test_compare_passes_everything_on(calls, capsys, tmp_path):
         "sizes": "4x4",
         "fusion": "weighted",
         "repeat": "uri",
+        "preset": "uri-table1",
     }
     shown = capsys.readouterr().out
     assert "the first table" in shown and str(out / "report.md") in shown
     assert json.loads(file.read_text())["systems"] == {"uri": {}}
+
+
+def test_compare_help_names_every_preset(capsys):
+    """As the files say them."""
+    from hf_genret.training.compare.presets import list_presets
+
+    assert main(["compare", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert list_presets() and all(name in shown for name in list_presets())
 
 
 def test_compare_leaves_with_1_when_a_system_failed(calls, monkeypatch, capsys):

@@ -16,7 +16,10 @@ SHAPES = {
     "flat levels": {"codebook_sizes": [4, 3, 5, 2], "max_head_nodes": 6},
     "dot product": {"head_similarity": "dot"},
     "plain": {"head_type": "plain", "codebook_sizes": [5, 2, 4]},
+    "prefix aware": {"head_type": "prefix_aware", "head_matrices": 3},
     "shared plain": {"head_type": "plain", "share_levels": True, "codebook_sizes": [4, 4, 4]},
+    "mlp": {"decoder_type": "mlp", "head_type": "plain"},
+    "mlp under clusters": {"decoder_type": "mlp", "decoder_layers": 1},
 }
 
 
@@ -93,12 +96,26 @@ def memories(make_indexed, text, bert):
             make_indexed(query_encoder=tokens, history_encoder=sequence),
             {**text, "history": history},
         ),
+        "codes": (
+            make_indexed(
+                query_encoder=None,
+                item_encoder=items,
+                history_encoder=sequence,
+                decoder_type="tiger",
+                head_type="plain",
+            ),
+            {"history": history},
+        ),
+        "text and codes": (
+            make_indexed(query_encoder=tokens, history_encoder=sequence, decoder_type="tiger"),
+            {**text, "history": history},
+        ),
     }
 
 
-@pytest.mark.parametrize("name", ["history", "tokens", "both"])
+@pytest.mark.parametrize("name", ["history", "tokens", "both", "codes", "text and codes"])
 def test_a_memory_of_several_vectors(memories, exhaustive, best, name):
-    """History, tokens or both: loop, generate() and brute force agree."""
+    """History, its codes, tokens or both: loop, generate() and brute force agree."""
     model, inputs = memories[name]
     truth = exhaustive(model, **inputs)
     with torch.no_grad():

@@ -20,6 +20,15 @@ from hf_genret.modeling import GenRetModel
 SETTINGS = {"num_beams": 6, "num_return_sequences": 6}
 
 
+OTHERS = {
+    "decoder_type": "tiger",
+    "head_type": "prefix_aware",
+    "history_encoder": {"type": "sequence", "dim": 16},
+}
+"""Decoder and heads of files of their own, in one model."""
+HISTORY = torch.tensor([[-1, 3, 8], [5, 6, 39], [-1, -1, -1]])
+
+
 @pytest.fixture
 def saved(make_indexed, tmp_path):
     """A model with an index and vectors, and the folder it was saved to."""
@@ -62,6 +71,15 @@ def test_every_encoder_comes_back(make_indexed, bert, text, tmp_path):
     bag.encoder.query.idf.uniform_()
     bag.save_pretrained(tmp_path / "bag")
     same(bag, GenRetModel.from_pretrained(tmp_path / "bag").eval(), text)
+
+
+def test_other_decoders_and_heads_come_back(make_indexed, text, tmp_path):
+    """TIGER's and NCI's, with queries of text and history."""
+    model = make_indexed(documents=40, **OTHERS)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    same(model, loaded, {**text, "history": HISTORY})
+    assert type(loaded.decoder) is type(model.decoder) and type(loaded.heads) is type(model.heads)
 
 
 def test_saving_what_was_loaded(saved, text, tmp_path):
@@ -175,9 +193,12 @@ model.save_pretrained(out + "/again")
 """
 
 
-def test_a_fresh_process_without_the_package(saved, text, tmp_path):
+@pytest.mark.parametrize("changes", [{}, OTHERS], ids=["usual", "others"])
+def test_a_fresh_process_without_the_package(make_indexed, text, tmp_path, changes):
     """trust_remote_code alone: the same ids, hits and scores; saved again, the same model."""
-    model, folder = saved
+    model, folder = make_indexed(documents=40, beam_weight=0.2, **changes), tmp_path / "model"
+    model.save_pretrained(folder)
+    text = {**text, "history": HISTORY} if changes else text
     save_file(text, tmp_path / "text.safetensors")
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HF_HOME")}
     environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}

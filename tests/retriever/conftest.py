@@ -47,6 +47,20 @@ def retriever(corpus):
 
 
 @pytest.fixture
+def forest(corpus):
+    """The same documents in three random trees, path scores summed."""
+    found = tiny_retriever(corpus, codebook_sizes=[3, 2, 4], dim=256)
+    config, rows = found.model.config, np.arange(len(corpus))
+    config.forest, config.ids_per_document, config.path_merge = True, 3, "sum"
+    config.beam_weight = 0.05
+    trees = [random_codes(len(rows), [2, 4], seed=tree) for tree in range(3)]
+    codes = [np.column_stack([np.full(len(rows), i), tree]) for i, tree in enumerate(trees)]
+    paths = torch.from_numpy(np.concatenate(codes).astype(np.int64))
+    found.model.set_index(paths, torch.from_numpy(np.tile(rows, 3)), found.model.vectors)
+    return found
+
+
+@pytest.fixture
 def shop(corpus):
     """Reads histories: items are rows of a catalogue with embeddings of their own."""
     config = GenRetConfig(

@@ -302,7 +302,7 @@ def test_an_encoder_decoder(tmp_path):
 
 def test_lora_alone_learns_in_the_encoder(tiny, bert_folder):
     """Its matrices and what the stage trains besides; merged, the vectors stay."""
-    from hf_genret.training.genret_trainer import freeze
+    from hf_genret.training.freezing import freeze
 
     start = build(text_recipe(bert_folder, "lora.r=2", "lora.dropout=0.0"), tiny, seed=0)
     assert any("encoder" in stage.train for stage in load_recipe("uri").stages)

@@ -14,7 +14,7 @@ from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.training.batches import PairBatches, PairDataset, pair_loader
 from hf_genret.training.callbacks import KeepBest
 from hf_genret.training.curriculum import RunState, stages_from
-from hf_genret.training.genret_trainer import freeze
+from hf_genret.training.freezing import freeze
 
 RANKER: dict[str, Any] = {
     "name": "encoder",

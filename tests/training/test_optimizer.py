@@ -10,7 +10,7 @@ from torch import nn
 
 from hf_genret.errors import ConfigError
 from hf_genret.training.curriculum import PARTS, stages_from
-from hf_genret.training.genret_trainer import freeze
+from hf_genret.training.freezing import freeze
 from hf_genret.training.optimizer import parameter_groups
 
 STAGE: dict[str, Any] = {

@@ -17,6 +17,7 @@ from torch import multiprocessing
 from torch.nn import functional
 
 from hf_genret import GenRetriever
+from hf_genret.training.curriculum import RunState
 from hf_genret.training.objectives.base import mean_over_processes
 from hf_genret.training.processes import is_main, main_says, together, wait, world_size
 from hf_genret.training.train import _without_json
@@ -140,10 +141,17 @@ def _in_a_process(rank: int, size: int, folder: str) -> None:
     loss = -mean.log().mean()
     loss.backward()
     said = main_says({"from": rank})
+    state = RunState.fresh(2, 2)
+    state.give_paths(torch.tensor([[[0, 1], [1, rank]], [[rank, 0], [2, 2]]]))
+    if rank:
+        state.give_codes(state.codes)  # it did not even come to several ids
+    state.agree()
     wait()
     assert together() and world_size() == size and is_main() == (rank == 0)
     # DDP divides the sum of gradients by the number of processes.
     assert said == {"from": 0}
+    assert state.paths.tolist() == [[[0, 1], [1, 0]], [[0, 0], [2, 2]]]
+    assert state.codes.tolist() == [[0, 1], [0, 0]]
     ended = {"mean": mean.detach(), "gradient": logits.grad / size}
     save_file(ended, f"{folder}/{rank}.safetensors")
     torch.distributed.destroy_process_group()
@@ -153,7 +161,10 @@ _LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
 
 
 def test_the_mean_over_processes_carries_gradients(tmp_path):
-    """Value and gradient of the balance term are those of one process with all items."""
+    """Value and gradient of the balance term are those of one process with all items.
+
+    And all go on with the main process's words and ids.
+    """
     multiprocessing.spawn(_in_a_process, args=(2, str(tmp_path)), nprocs=2)
     whole = _LOGITS.clone().requires_grad_()
     mean = whole.softmax(-1).mean(0)

@@ -28,7 +28,8 @@ def test_every_shipped_recipe_is_whole(name):
 
 def test_the_recipes_that_are_promised():
     """The methods, given ids, the dense baseline, histories, users and the quickstart."""
-    methods = {"uri", "genret", "genret-code", "asi", "asi++", "dgi", "fixed", "dense"}
+    methods = {"uri", "genret", "genret-code", "asi", "asi++", "dgi", "dsi", "nci", "tiger"}
+    methods |= {"fixed", "dense"}
     assert methods | {"uri-sequential", "uri-general", "quickstart"} <= set(SHIPPED)
 
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from hf_genret.data import Queries
 from hf_genret.evaluation import Run, compare_with
+from hf_genret.training.compare.layouts import lay_out
+from hf_genret.training.compare.layouts.evidence import Evidence
 from hf_genret.training.compare.measure import DEPTH
 from hf_genret.training.compare.names import System
+from hf_genret.training.compare.presets import Preset
 from hf_genret.training.compare.results import Results
 from hf_genret.training.compare.summary import (
     Facts,
@@ -70,7 +73,11 @@ def main_metric(queries: Queries) -> str:
 
 
 def assemble(
-    systems: Sequence[System], measured: Measured, results: Results, baseline: str | None
+    systems: Sequence[System],
+    measured: Measured,
+    results: Results,
+    baseline: str | None,
+    presets: Mapping[str, tuple[Preset, Sequence[System]]] | None = None,
 ) -> Facts:
     """The parts of a report that are about systems.
 
@@ -79,11 +86,14 @@ def assemble(
         measured: Figures of every run that was made.
         results: Where the runs lie.
         baseline: The system that the others are tested against; None when it failed.
+        presets: Those whose tables are laid out, each with its systems.
 
     Returns:
-        `systems`, `runs`, `metric`, `baseline` and `equal_pool`.
+        `systems`, `runs`, `only_ids` (of ids by themselves), `metric`, `baseline`, `equal_pool`
+        and `tables` (of presets).
     """
-    listed = [system for system in systems if measured.get(system.name)]
+    found = [system for system in systems if measured.get(system.name)]
+    listed = [system for system in found if system.searched]
     pool = smallest_pool(measured, [system.name for system in listed])
     out: dict[str, Facts] = {}
     values: dict[str, list[Values]] = {}
@@ -100,11 +110,18 @@ def assemble(
     metric = main_metric(results.queries)
     if baseline in out:
         add_tests(out, {name: [over_seeds(seeds)] for name, seeds in values.items()}, baseline)
+    only_ids = {
+        system.name: ids_facts(list(measured[system.name].values()))
+        for system in found
+        if not system.searched
+    }
     return {
         "metric": metric,
         "baseline": baseline if baseline in out else None,
         "equal_pool": None if pool is None else {"documents": pool},
         "systems": out,
+        "only_ids": only_ids,
+        "tables": lay_out(presets or {}, evidence(listed, out, only_ids, results)),
         "runs": {
             system.name: {
                 str(seed): {name: facts[name] for name in _OF_A_RUN if name in facts}
@@ -113,6 +130,33 @@ def assemble(
             for system in listed
         },
     }
+
+
+def evidence(
+    systems: Sequence[System],
+    facts: Mapping[str, Facts],
+    only_ids: Mapping[str, Facts],
+    results: Results,
+) -> Evidence:
+    """What tables of presets are made of.
+
+    Args:
+        systems: Those that answered queries.
+        facts: Their figures over seeds, by name.
+        only_ids: Figures of ids by themselves, by name.
+        results: Where the runs lie.
+    """
+    by_name = {system.name: system for system in systems}
+
+    def runs(name: str) -> list[Run]:
+        return [results.get(by_name[name], seed)[0] for seed in facts[name]["seeds"]]
+
+    def at_beams(name: str, beams: int) -> list[Run]:
+        if facts[name]["beams"] == beams:
+            return runs(name)
+        return [results.at_beams(by_name[name], seed, beams) for seed in facts[name]["seeds"]]
+
+    return Evidence(facts, only_ids, results.queries, runs, at_beams)
 
 
 def smallest_pool(measured: Measured, names: Sequence[str]) -> int | None:
@@ -148,12 +192,23 @@ def system_facts(
         if name in facts[0]:
             out[name] = averaged([seed[name] for seed in facts])
     out |= {name: facts[0][name] for name in _FIRST if name in facts[0]}
-    found = [warning for seed in facts for warning in seed.get("warnings", ())]
-    out["warnings"] = list({warning["message"]: warning for warning in found}.values())
+    out |= _warnings(facts)
     if pool is not None:
         out["equal_pool"] = equal_pool(runs, queries, pool)
     out["curve"] = curve(runs, queries, min(out["documents_ranked"], DEPTH))
     return out
+
+
+def ids_facts(facts: Sequence[Facts]) -> Facts:
+    """Ids by themselves over their seeds."""
+    out: Facts = {"ids": averaged([seed["ids"] for seed in facts])}
+    return out | {"seeds": len(facts), **_warnings(facts)}
+
+
+def _warnings(facts: Sequence[Facts]) -> Facts:
+    """What was seen of a collapse with any seed, each sentence once."""
+    found = [warning for seed in facts for warning in seed.get("warnings", ())]
+    return {"warnings": list({warning["message"]: warning for warning in found}.values())}
 
 
 def add_tests(

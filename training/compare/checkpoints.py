@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 from hf_genret.data import RetrievalData
 from hf_genret.errors import CheckpointError, GenRetError
 from hf_genret.evaluation import scrub_command
-from hf_genret.manifest import TRAINING_FILE, check_manifest, read_manifest
+from hf_genret.manifest import TRAINING_FILE, check_manifest, read_manifest, weights_digest
 from hf_genret.training import api
 from hf_genret.training.compare.names import System
 from hf_genret.training.compare.plan import START, Plan
-from hf_genret.training.given import PLACES
+from hf_genret.training.given import shown_setting
 from hf_genret.training.recipes import Recipe
 from hf_genret.training.run_folder import identity
 
@@ -75,7 +74,7 @@ class Checkpoints:
     def _made(self, system: System, seed: int) -> Path:
         """The checkpoint as it lies there, or trained."""
         place = self.place(system, seed)
-        recipe = self._recipe(system, seed)
+        recipe = self.recipe(system, seed)
         wanted = json.loads(json.dumps(identity(self.data, recipe, seed)))
         if _recorded(place) == wanted:
             return place
@@ -106,42 +105,23 @@ class Checkpoints:
             line += ["--set", "start_from=START"]
         return scrub_command(line, {})
 
-    def _recipe(self, system: System, seed: int) -> Recipe:
-        """The recipe with its start, which its settings name by content and not by place."""
-        if not self.plan.shares_start(system):
-            return self.plan.recipe(system)
-        start = self.get(START, seed)
-        recipe = self.plan.recipe(system, str(start.resolve()))
-        recipe.settings["start_from"] = f"{START.name} {self.digest(START, seed)}"
+    def recipe(self, system: System, seed: int) -> Recipe:
+        """The recipe with the checkpoints it begins from, trained now where they have to be.
+
+        Its settings name their content and not their place.
+
+        Raises:
+            GenRetError: When one of them fails.
+        """
+        shares, other = self.plan.shares_start(system), system.index_from
+        start = str(self.get(START, seed).resolve()) if shares else ""
+        ids = "" if other is None else str(self.get(other, seed).resolve())
+        recipe = self.plan.recipe(system, start, ids)
+        if shares:
+            recipe.settings["start_from"] = f"{START.name} {self.digest(START, seed)}"
+        if other is not None:
+            recipe.settings["index_from"] = f"{other.name} {self.digest(other, seed)}"
         return recipe
-
-
-def weights_digest(checkpoint: Path) -> str:
-    """16 hexadecimal digits of what a checkpoint's weights and ids are.
-
-    Raises:
-        CheckpointError: When it has no manifest.
-    """
-    manifest = read_manifest(checkpoint)
-    if manifest is None:
-        raise CheckpointError(f"{checkpoint} has no manifest.")
-    sums = [
-        f"{name} {entry.get('sha256')}"
-        for name, entry in sorted(manifest["files"].items())
-        if name.endswith(".safetensors") and not name.startswith("baselines/")
-    ]
-    return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16]
-
-
-def shown_setting(setting: str) -> str:
-    """An override as reports show it: without the place of an encoder or a file of ids."""
-    key, _, value = setting.partition("=")
-    if key.strip() == "encoder" and value not in ("bag", "items"):
-        return f"{key}=ENCODER"
-    kind, _, place = value.partition(":")
-    if key.strip() == "ids" and kind in PLACES:
-        return f"{key}={kind}:{Path(place).name}"
-    return setting
 
 
 def training_record(checkpoint: Path) -> dict[str, Any]:

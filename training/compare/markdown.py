@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from hf_genret.training.compare.tables import SECTIONS, number, section, title_of
+from hf_genret.training.compare.layouts import pages
+from hf_genret.training.compare.names import INDEX_FROM
+from hf_genret.training.compare.tables import SECTIONS, grid, number, section, title_of
 
 Facts = Mapping[str, Any]
 
 
 def markdown(report: Facts) -> str:
-    """A page: what was measured and how, four tables, what failed and what to beware of.
+    """A page: what was measured and how, the tables, what failed and what to beware of.
 
     Args:
         report: What `compare` gave.
     """
-    parts = [f"# {title_of(report)}", f"`{report['command']}`"]
-    if report["systems"]:
+    parts = [f"# {title_of(report)}", f"`{report['command']}`", *pages(report)]
+    if report["systems"] or report.get("only_ids"):
         for title in SECTIONS:
             headings, rows = section(report, title)
             if rows and len(headings) > 1:
-                parts += [f"## {title}", _explained(report, title), _table(headings, rows)]
+                parts += [f"## {title}", _explained(report, title), grid(headings, rows)]
     parts += _lists(report)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = [":--", *["--:" for _ in headings[1:]]]
-    lines = [list(headings), rule, *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _explained(report: Facts, title: str) -> str:
     """What the columns of a table mean."""
+    only_ids = bool(report.get("only_ids"))
     return {
         "Quality": _about_quality(report),
         "Groups of queries": (
@@ -48,6 +45,7 @@ def _explained(report: Facts, title: str) -> str:
             "equal balance. Ids alone: leaves in the order of the beam, their documents in random "
             "order (exact expectation). R@10 in buckets counts k in buckets, and a bucket with a "
             "relevant document as found: no measure of documents."
+            + (" ids: no decoder was trained for these and nothing searched." * only_ids)
         ),
         "Costs": _about_costs(report),
     }[title]
@@ -65,6 +63,8 @@ def _about_quality(report: Facts) -> str:
             "seeds: standard deviation over seeds (from lowest to highest where there are two); "
             "-: one seed alone."
         )
+    if any(INDEX_FROM in name for name in report["systems"]):
+        said.append(f"{INDEX_FROM}NAME: trained on the ids of NAME's checkpoint of the same seed.")
     pool = (report.get("equal_pool") or {}).get("documents")
     if pool:
         said.append(
@@ -98,7 +98,7 @@ def _lists(report: Facts) -> list[str]:
     failed = [f"{e['system']}, seed {e['seed']}: {e['error']}" for e in report["failed"]]
     warnings, notes, commands = [], list(report["data"].get("notes", ())), []
     notes += report.get("setting_notes", ())
-    for name, facts in report["systems"].items():
+    for name, facts in {**report["systems"], **report.get("only_ids", {})}.items():
         warnings += [f"{name}: {warning['message']}" for warning in facts["warnings"]]
         notes += [f"{name}: {note}" for note in facts.get("notes", ())]
         if facts.get("command"):

@@ -87,7 +87,7 @@ class Measurer:
         facts["beams"] = model.config.search_beams
         facts["beam_weight"] = model.config.beam_weight
         if has_ids(record):
-            facts |= self._ids(model, codes, record, facts["documents_ranked"], seed)
+            facts |= self.ids(model, record, facts["documents_ranked"], seed)
         return run, facts
 
     def run(self, name: str, retriever: GenRetriever, record: dict[str, Any]) -> Run:
@@ -170,22 +170,29 @@ class Measurer:
             runs = [self._exhaustive(retriever, query, name) for query in few]
         return float(np.mean([run.latency_ms for run in runs]))
 
-    def _ids(
+    def ids(
         self,
         model: GenRetModel,
-        codes: np.ndarray,
         record: dict[str, Any],
-        pool: float,
+        pool: float | None,
         seed: int,
     ) -> dict[str, Any]:
-        """Docid quality, what collapsed, and what plots of ids show."""
-        sizes = model.config.codebook_sizes
+        """Docid quality, what collapsed, and what plots of ids show.
+
+        Args:
+            model: With an index.
+            record: Of its training, with the `recipe`.
+            pool: Documents ranked for a query; None where nothing was searched.
+            seed: Of random ids.
+        """
+        sizes, codes = model.config.codebook_sizes, model.index.paths.long().cpu().numpy()
         found = check_ids(codes, sizes, levels=_even_levels(record, len(sizes)))
         buckets, many = np.unique(np.bincount(leaf_of_row(codes)), return_counts=True)
         warnings = [*record.get("warnings", ()), *as_dicts(found)]
         return {
             "ids": {
                 "codebook_sizes": list(sizes),
+                **_paths(model),
                 **ids_report(model, self.data, self.split, pool=pool, seed=seed),
             },
             "id_counts": {
@@ -215,13 +222,23 @@ def _even_levels(record: dict[str, Any], levels: int) -> list[int]:
     """Levels that should be even: not those of words, nor one that tells equal ids apart."""
     recipe = record["recipe"]
     kind = str(recipe.get("ids") or "").partition(":")[0]
-    if kind in FROM_DATA and kind != "atomic":
+    if (kind in FROM_DATA and kind != "atomic") or recipe.get("index_from"):
         return []
     actions = [
         {**(stage.get("before") or {}), **(stage.get("after") or {})} for stage in recipe["stages"]
     ]
-    apart = any(action.get("disambiguate") for action in actions)
+    apart = bool(recipe.get("position_code")) or any(
+        action.get("disambiguate") for action in actions
+    )
     return list(range(1, levels + (not apart)))
+
+
+def _paths(model: GenRetModel) -> dict[str, float]:
+    """How many ids a document has, and how many documents share an id at most."""
+    return {
+        "ids_per_document": len(model.index) / max(model.config.num_documents, 1),
+        "largest_bucket": int(model.index.buckets.diff().max()),
+    }
 
 
 def _bytes(model: GenRetModel) -> dict[str, int]:

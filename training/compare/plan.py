@@ -14,7 +14,7 @@ from hf_genret.training.recipes import Recipe, load_recipe
 START = System("dense", "dense")
 """The system whose encoder and ranker the others start from."""
 
-_OWN = ("start_from", "controls")  # what a comparison decides itself
+_OWN = ("start_from", "controls", "index_from")  # what a comparison decides itself
 _START_PARTS = (
     "task",
     "encoder",
@@ -66,18 +66,21 @@ class Plan:
         for system in trained:
             self.recipe(system)
 
-    def recipe(self, system: System, start_from: str = "") -> Recipe:
+    def recipe(self, system: System, start_from: str = "", index_from: str = "") -> Recipe:
         """A fresh recipe: training changes what it is given.
 
         Args:
             system: A trained one.
             start_from: Checkpoint whose encoder and ranker are taken over.
+            index_from: Checkpoint whose ids are taken over, for a system that takes ids.
 
         Raises:
             ConfigError: When the settings do not fit.
         """
         own = [*self._accepted[system.name], *system.settings, "controls=[]"]
-        if system.sizes:
+        if system.index_from is not None:
+            own.append(f"index_from={json.dumps(index_from or system.index_from.name)}")
+        elif system.sizes:
             own.append(f"model.codebook_sizes={list(system.sizes)}")
         if start_from:
             own.append(f"start_from={json.dumps(start_from)}")
@@ -104,7 +107,9 @@ class Plan:
     def settings_of(self, system: System) -> list[str]:
         """Overrides of a system, as its command says them."""
         own = [*self._accepted[system.name], *system.settings]
-        if system.sizes:
+        if system.index_from is not None:
+            own.append(f"index_from={system.index_from.name}")
+        elif system.sizes:
             own.append("model.codebook_sizes=[" + ",".join(map(str, system.sizes)) + "]")
         return own
 
@@ -159,9 +164,14 @@ def start_key(recipe: Recipe) -> dict[str, Any] | None:
 
 
 def needed_systems(listed: Iterable[System]) -> list[System]:
-    """Systems whose runs a comparison needs: those listed and the parts of fusions, each once."""
+    """Systems that a comparison needs, each once.
+
+    Those listed, the parts of fusions, and those whose ids others take.
+    """
     found: dict[str, System] = {}
     for system in listed:
         for part in system.parts or (system,):
-            found.setdefault(part.name, part)
+            for one in (part.index_from, part):
+                if one is not None:
+                    found.setdefault(one.name, one)
     return list(found.values())

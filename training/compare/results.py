@@ -17,9 +17,10 @@ from hf_genret.training.compare.checkpoints import Checkpoints, training_record
 from hf_genret.training.compare.kept import load_measured, save_measured
 from hf_genret.training.compare.measure import DEPTH, Measurer
 from hf_genret.training.compare.names import System
+from hf_genret.training.compare.only_ids import model_with_ids
 from hf_genret.training.compare.plan import Plan
 
-FORMAT = 2
+FORMAT = 3
 """Of the figures; kept ones of another format are measured anew."""
 _EVEN = 0.5  # weight of both systems where there is no dev query to choose it
 
@@ -54,6 +55,8 @@ class Results:
     def get(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
         """A system's run on the split and its figures; trained and measured where they are not.
 
+        The run of ids by themselves is empty.
+
         Raises:
             GenRetError: When training or measuring fails.
         """
@@ -72,18 +75,32 @@ class Results:
         """A system's run on dev queries."""
         identity = self._identity(system, seed, "dev")
         place = self._place(system, seed, "dev")
-        found = load_measured(place, identity)
-        if found is not None:
-            return found[0]
         measurer = self._measurer("dev", dev)
-        if system.recipe:
-            folder = self.checkpoints.get(system, seed)
-            retriever = GenRetriever.from_pretrained(folder)
-            run = measurer.run(system.name, retriever, training_record(folder))
-        else:
-            run, _ = measurer.untrained(system.name, seed)
-        save_measured(place, run, {}, identity)
-        return run
+
+        def search() -> Run:
+            if not system.recipe:
+                return measurer.untrained(system.name, seed)[0]
+            return measurer.run(system.name, *self._checkpoint(system, seed))
+
+        return _kept_run(place, identity, search)
+
+    def at_beams(self, system: System, seed: int, beams: int) -> Run:
+        """A checkpoint's run on the split with another number of beams."""
+        identity = self._identity(system, seed, self.split) | {"beams": beams}
+        place = self.folder / "measured" / self.split / f"seed-{seed}-{beams}-beams" / system.slug
+
+        def search() -> Run:
+            retriever, record = self._checkpoint(system, seed)
+            retriever.model.config.search_beams = beams
+            self.tell(f"{system.name}, seed {seed}: searching with {beams} beams")
+            return self.measurer.run(system.name, retriever, record)
+
+        return _kept_run(place, identity, search)
+
+    def _checkpoint(self, system: System, seed: int) -> tuple[GenRetriever, dict[str, Any]]:
+        """A trained system and the record of its training."""
+        folder = self.checkpoints.get(system, seed)
+        return GenRetriever.from_pretrained(folder), training_record(folder)
 
     def dev_queries(self, seed: int) -> Queries | None:
         """The dev queries that training looks at; None where there are none."""
@@ -97,10 +114,19 @@ class Results:
     def _measure(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
         if system.parts:
             return self._fused(system, seed)
+        if not system.searched:
+            return self._only_ids(system, seed)
         if system.recipe:
             folder = self.checkpoints.get(system, seed)
             return self.measurer.checkpoint(system.name, folder, seed)
         return self.measurer.untrained(system.name, seed)
+
+    def _only_ids(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
+        """Ids by themselves: their quality, and no search."""
+        recipe = self.checkpoints.recipe(system, seed)
+        model = model_with_ids(self.data, recipe, seed=seed, encodings=self.folder / "encodings")
+        facts = self.measurer.ids(model, {"recipe": recipe.settings}, None, seed)
+        return Run(system.name, rows=[]), facts
 
     def _fused(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
         """Two systems as one, their mix chosen on dev."""
@@ -142,7 +168,9 @@ class Results:
             "system": system.name,
             "exclude_history": self.measurer.exclude,
         }
-        if system.recipe:
+        if not system.searched:
+            about["recipe"] = self.checkpoints.recipe(system, seed).settings
+        elif system.recipe:
             about["weights"] = self.checkpoints.digest(system, seed)
         if system.parts:
             parts = [self._identity(part, seed, split) for part in system.parts]
@@ -151,6 +179,16 @@ class Results:
 
     def _place(self, system: System, seed: int, split: str) -> Path:
         return self.folder / "measured" / split / f"seed-{seed}" / system.slug
+
+
+def _kept_run(place: Path, identity: dict[str, Any], search: Callable[[], Run]) -> Run:
+    """A run as it was kept, or made and kept now."""
+    found = load_measured(place, identity)
+    if found is not None:
+        return found[0]
+    run = search()
+    save_measured(place, run, {}, identity)
+    return run
 
 
 def _sum(costs: list[dict[str, Any]], name: str) -> float | None:

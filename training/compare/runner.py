@@ -14,26 +14,28 @@ from hf_genret.evaluation import scrub_command
 from hf_genret.evaluation.fusion import Method
 from hf_genret.evaluation.report import report as make_report
 from hf_genret.training.api import reading_words, task_of
-from hf_genret.training.checks import known, nearest
+from hf_genret.training.checks import known
 from hf_genret.training.compare.assemble import Measured, assemble
-from hf_genret.training.compare.checkpoints import shown_setting, training_record
-from hf_genret.training.compare.names import System, parse_sizes, parse_systems
+from hf_genret.training.compare.checkpoints import training_record
+from hf_genret.training.compare.names import System, parse_systems
 from hf_genret.training.compare.plan import START, Plan, needed_systems
 from hf_genret.training.compare.results import Results
+from hf_genret.training.compare.selection import Selection
 from hf_genret.training.compare.write import write_report
+from hf_genret.training.given import shown_setting
 
 logger = logging.getLogger(__name__)
 
 _ALWAYS_THE_SAME = ("bm25", "cooccurrence", "popularity")
-_BASELINES = ("fixed:kmeans", START.name)  # the first of them that is listed
 
 
 def compare(
     data: str | Path,
-    systems: str | Iterable[str],
+    systems: str | Iterable[str] = (),
     seeds: int = 1,
     *,
     output: str | Path,
+    preset: str | Iterable[str] = (),
     settings: Sequence[str] = (),
     baseline: str | None = None,
     split: str = "test",
@@ -50,14 +52,16 @@ def compare(
 
     Args:
         data: Folder, file or `datasets` name, as `load_data` takes it.
-        systems: Names as `parse_systems` takes them.
+        systems: Names as `parse_systems` takes them; beside those of presets, if any.
         seeds: Trainings of each system, with seeds from 0.
         output: Folder for checkpoints, runs and the report.
+        preset: Names of presets, whose tables the report then has.
         settings: Overrides for every trained system, `key=value`.
-        baseline: The system that others are tested against; `fixed:kmeans` by default, else
-            `dense`.
+        baseline: The system that others are tested against; by default the preset's, else
+            `fixed:kmeans`, else `dense`.
         split: Which queries.
-        sizes: Codebook sizes at which every system with ids is trained as well.
+        sizes: Codebook sizes at which every system of `systems` with ids is trained as well, and
+            those of a preset that compares sizes in place of its own.
         fusion: How two systems are joined: `rrf` or `weighted`.
         repeat: Of the systems, those that are trained with every seed; the others with the first
             alone. All by default.
@@ -68,31 +72,32 @@ def compare(
         The report, also in `report.json`; `failed` names what did not work.
 
     Raises:
-        ConfigError: For an unknown system, setting or baseline, before anything is trained.
+        ConfigError: For an unknown system, preset, setting or baseline, before anything is trained.
         DataError: When the data have a fault or no such split.
     """
     began = time.perf_counter()
-    listed = _listed(systems, sizes)
-    names = [system.name for system in listed]
-    against = _baseline(names, baseline)
-    wished = [system.name for system in parse_systems(repeat)] if repeat else []
-    repeated = [_listed_name(name, names, "repeated") for name in wished]
+    task = task_of(data)
+    chosen = Selection.of(systems, preset, sizes, settings, task)
     known(fusion, get_args(Method), "fusion")
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; at least 1 was expected.")
-    plan = Plan(needed_systems(listed), list(settings), task_of(data))
-    folder = Path(output).expanduser().resolve()
+    plan = Plan(needed_systems(chosen.named()), chosen.settings, task)
     loaded = load_data(data, **(reading or {}))
+    listed = chosen.listed(plan, len(loaded.documents))
+    names = [system.name for system in listed]
+    against, repeated = chosen.baseline(baseline, names), chosen.repeated(repeat, names)
+    tables = chosen.tables(plan, len(loaded.documents))
+    plan = Plan(needed_systems(listed), chosen.settings, task)
+    folder = Path(output).expanduser().resolve()
     results = Results(folder, loaded, plan, split, cast(Method, fusion), tell)
-    measured, failed = _run(results, listed, seeds, repeated or names)
-    found = assemble(listed, measured, results, against)
-    command = _command(listed, seeds, settings, baseline, split, fusion, repeated)
-    command += reading_words(reading)
+    measured, failed = _run(results, listed, seeds, repeated)
+    command = _command(chosen, listed, seeds, settings, baseline, split, fusion, repeat)
     places = {str(folder): "DIR", str(output): "DIR", str(data): "DATA"}
+    found = assemble(listed, measured, results, against, tables)
     report = make_report(
         results.data,
         split,
-        command,
+        command + reading_words(reading),
         0,
         time.perf_counter() - began,
         found.pop("systems"),
@@ -108,42 +113,11 @@ def compare(
     return report
 
 
-def _listed(systems: str | Iterable[str], sizes: str | Iterable[str]) -> list[System]:
-    """The systems of the table: those named, then those with ids at every further size."""
-    named = parse_systems(systems)
-    further = parse_sizes(sizes)
-    growing = [system for system in named if further and system.takes_sizes and not system.sizes]
-    more = [system.at(size) for system in growing for size in further]
-    return list({system.name: system for system in [*named, *more]}.values())
-
-
-def _baseline(names: Sequence[str], wish: str | None) -> str | None:
-    """The system that others are tested against.
-
-    Raises:
-        ConfigError: When the wished one is not listed.
-    """
-    if wish is None:
-        return next((name for name in _BASELINES if name in names), None)
-    return _listed_name(wish, names, "baseline")
-
-
-def _listed_name(wish: str, names: Sequence[str], what: str) -> str:
-    """A name that has to stand in the list.
-
-    Raises:
-        ConfigError: When it does not.
-    """
-    if wish not in names:
-        raise ConfigError(f"The {what} '{wish}' is no listed system{nearest(wish, names)}.")
-    return wish
-
-
 def _run(
     results: Results, listed: Sequence[System], seeds: int, repeated: Sequence[str]
 ) -> tuple[Measured, list[dict[str, Any]]]:
     """Every run, one seed after another; fusions after their parts."""
-    ordered = sorted(listed, key=lambda system: (bool(system.parts), system.name != START.name))
+    ordered = sorted(listed, key=_turn)
     measured: Measured = {}
     failed: list[dict[str, Any]] = []
     for seed in range(seeds):
@@ -160,6 +134,11 @@ def _run(
     return measured, failed
 
 
+def _turn(system: System) -> tuple[bool, bool, bool]:
+    """The start first; fusions after their parts, and those that take ids after who has them."""
+    return bool(system.parts), system.index_from is not None, system.name != START.name
+
+
 def _start_facts(results: Results, seeds: int) -> dict[str, Any] | None:
     """Seconds in which the encoder and ranker that systems share were trained, one a seed."""
     seconds = []
@@ -173,19 +152,28 @@ def _start_facts(results: Results, seeds: int) -> dict[str, Any] | None:
 
 
 def _command(
+    chosen: Selection,
     listed: Sequence[System],
     seeds: int,
     settings: Sequence[str],
     baseline: str | None,
     split: str,
     fusion: str,
-    repeated: Sequence[str],
+    repeat: str | Iterable[str],
 ) -> str:
     """The command as others can give it."""
-    names = ",".join(system.name for system in listed)
-    line = ["hf-genret", "compare", "DATA", "--systems", names, "--seeds", str(seeds)]
-    if repeated:
-        line += ["--repeat", ",".join(repeated)]
+    line = ["hf-genret", "compare", "DATA"]
+    named = {system.name for system in listed}
+    if chosen.presets:
+        line += ["--preset", ",".join(preset.name for preset in chosen.presets)]
+        named = {system.name for system in chosen.extra}
+    if named:
+        line += ["--systems", ",".join(s.name for s in listed if s.name in named)]
+    line += ["--seeds", str(seeds)]
+    if chosen.presets and chosen.sizes:
+        line += ["--sizes", ",".join("x".join(map(str, sizes)) for sizes in chosen.sizes)]
+    if repeat:
+        line += ["--repeat", ",".join(system.name for system in parse_systems(repeat))]
     for setting in settings:
         line += ["--set", shown_setting(setting)]
     if baseline is not None:

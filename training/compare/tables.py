@@ -32,9 +32,9 @@ class Column:
     cell: Callable[[Facts], str]
 
 
-def share(value: Any) -> str:
-    """A number from 0 to 1 with three digits and no leading zero."""
-    return re.sub(r"^(-?)0\.", r"\1.", number(value, 3))
+def share(value: Any, digits: int = 3) -> str:
+    """A number from 0 to 1 without its leading zero."""
+    return re.sub(r"^(-?)0\.", r"\1.", number(value, digits))
 
 
 def number(value: Any, digits: int = 0) -> str:
@@ -83,7 +83,7 @@ def quality_columns(report: Facts) -> list[Column]:
         place = ("against_baseline", metric)
         columns += [
             Column("ratio", lambda facts: number(find(facts, *place, "ratio"), 2)),
-            Column("p", lambda facts: _p(find(facts, *place, "p"))),
+            Column("p", lambda facts: p_value(find(facts, *place, "p"))),
         ]
     return columns
 
@@ -156,17 +156,29 @@ SECTIONS: dict[str, Callable[[Facts], list[Column]]] = {
 def section(report: Facts, title: str) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of one table; systems that it says nothing of are left out.
 
+    Ids by themselves have rows in the table of ids alone.
+
     Args:
         report: What `compare` gave.
         title: A key of `SECTIONS`.
     """
     columns = SECTIONS[title](report)
+    systems = dict(report["systems"])
+    if title == "Ids":
+        systems |= report.get("only_ids", {})
     rows = []
-    for name, facts in report["systems"].items():
+    for name, facts in systems.items():
         cells = [column.cell(facts) for column in columns]
         if title != "Ids" or "ids" in facts:
             rows.append([name, *cells])
     return ["system", *(column.heading for column in columns)], rows
+
+
+def grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Headings and cells as a Markdown table, names to the left and figures to the right."""
+    rule = [":--", *["--:" for _ in headings[1:]]]
+    lines = [list(headings), rule, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def quality_table(report: Facts) -> Table:
@@ -214,7 +226,8 @@ def _spread(entry: Facts | None) -> str:
     return f"{share(spread['min'])} to {share(spread['max'])}"
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """The p of a test, `-` where there is none."""
     return "-" if value is None else "< .001" if value < 0.001 else share(value)
 
 

@@ -25,12 +25,14 @@ class Context:
         level: Level that is trained, from 1; 0 means all.
         sizes: K_1 .. K_L.
         relevant: For each training query its relevant rows, to tell false negatives.
+        paths: [N, J, L] int64, all ids where a document owns several; None where it has one.
     """
 
     codes: Tensor
     level: int
     sizes: list[int]
     relevant: list[dict[int, float]]
+    paths: Tensor | None = None
 
     @property
     def num_items(self) -> int:
@@ -158,6 +160,13 @@ def soft_cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
 def codes_of(context: Context, rows: Tensor, levels: int | None = None) -> Tensor:
     """Ids of document rows [B] on the rows' device, [B, levels] (all levels by default)."""
     return context.codes[rows.cpu(), :levels].to(rows.device)
+
+
+def paths_of(context: Context, rows: Tensor) -> Tensor:
+    """All ids of document rows [B] on the rows' device, [B, J, L]; J = 1 where there is one."""
+    if context.paths is None:
+        return codes_of(context, rows)[:, None]
+    return context.paths[rows.cpu()].to(rows.device)
 
 
 def straight_through(weights: Tensor, hard: Tensor | None = None) -> Tensor:

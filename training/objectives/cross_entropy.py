@@ -61,9 +61,19 @@ class CrossEntropyObjective(Objective):
         return terms
 
     def _loss(self, logits: list[Tensor], codes: Tensor) -> Tensor:
-        smoothing = self.options.label_smoothing
-        losses = [
-            functional.cross_entropy(level, codes[:, i], label_smoothing=smoothing)
-            for i, level in enumerate(logits)
-        ]
-        return sum(losses[1:], losses[0])
+        return path_cross_entropy(logits, codes, self.options.label_smoothing)
+
+
+def path_cross_entropy(logits: list[Tensor], codes: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-sum_l log P(code_l | codes before), a mean over the batch (nats).
+
+    Args:
+        logits: [B, K] of each level, as `GenRetModel.path_logits` gives them.
+        codes: [B, L], the ids.
+        smoothing: Share of the target spread over all codes of a level.
+    """
+    losses = [
+        functional.cross_entropy(level, codes[:, i], label_smoothing=smoothing)
+        for i, level in enumerate(logits)
+    ]
+    return sum(losses[1:], losses[0])

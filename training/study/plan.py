@@ -11,8 +11,8 @@ from hf_genret.data import RetrievalData, load_data
 from hf_genret.errors import ConfigError
 from hf_genret.evaluation import scrub_command
 from hf_genret.training.api import reading_words, task_of
-from hf_genret.training.compare.checkpoints import shown_setting
 from hf_genret.training.compare.plan import START, Plan
+from hf_genret.training.given import shown_setting
 from hf_genret.training.recipes import Recipe, load_recipe
 from hf_genret.training.study.cells import Place, identity_of
 from hf_genret.training.study.grid import (

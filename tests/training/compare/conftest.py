@@ -81,6 +81,7 @@ def compared(
     """A finished comparison with two seeds: its folder, not to be changed, and its report."""
     folder = tmp_path_factory.mktemp("compared") / "out"
     systems = "fixed:kmeans,fixed:random@3x3,dense,bm25,random,fixed:kmeans+bm25"
+    systems += ",fixed:index_from=fixed:random@3x3,ids:kmeans"
     return folder, compare(small_folder, systems, 2, output=folder, settings=TINY)
 
 

@@ -36,8 +36,7 @@ def test_one_system(name, recipe, settings, sizes):
 
 def test_a_recipe_whose_name_holds_plus_signs(monkeypatch):
     """The longest known name counts; one more plus joins two systems."""
-    known = {"asi": "", "asi++": "", "dense": ""}
-    monkeypatch.setattr(names, "list_recipes", lambda: known)
+    monkeypatch.setattr(names, "_recipes", lambda: ["asi", "asi++", "dense"])
     monkeypatch.setattr(names, "variants", lambda name: ["no_bottleneck"])
     assert parse_system("asi++") == System("asi++", "asi++")
     fused = parse_system("asi+++dense")
@@ -55,9 +54,46 @@ def test_systems_of_a_list_come_once_and_in_order():
     ]
 
 
+def test_a_system_on_the_ids_of_another():
+    """The other may have a variant, sizes and a fusion behind it; sizes are the other's."""
+    system = parse_system("fixed:index_from=uri:no_em@8x8")
+    assert (system.recipe, system.settings, system.sizes) == ("fixed", (), (8, 8))
+    assert system.index_from == System("uri:no_em@8x8", "uri:no_em", (), (8, 8))
+    assert system.slug == "fixed.index_from=uri.no_em@8x8"
+    assert parse_system("fixed:title:index_from=uri").recipe == "fixed:title"
+    fused = parse_system("fixed:index_from=asi+++bm25")
+    assert [part.name for part in fused.parts] == ["fixed:index_from=asi++", "bm25"]
+
+
+def test_sizes_of_a_system_on_the_ids_of_another():
+    """They go to the other, where it has any to choose."""
+    system = parse_system("fixed:index_from=uri")
+    assert system.takes_sizes and system.at((4, 4)) == parse_system("fixed:index_from=uri@4x4")
+    assert not parse_system("fixed:index_from=fixed:atomic").takes_sizes
+
+
+def test_ids_by_themselves():
+    """A value of ids with its sizes; no query is searched."""
+    assert parse_system("ids:rq@8x8") == System(
+        "ids:rq@8x8", "fixed", ("ids=rq",), (8, 8), searched=False
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("fixed:index_from=urii", "Unknown system 'urii'; did you mean 'uri'"),
+        ("fixed:index_from=bm25", "'bm25' is not trained; name a system with ids"),
+        ("fixed:index_from=ids:rq", "'ids:rq' is not trained; name a system with ids"),
+        ("fixed:index_from=dense", "'dense' has no ids"),
+        ("dense:index_from=uri", "'dense' learns no ids"),
+        ("fixed:rq:index_from=uri", "names ids twice; fixed:index_from=uri learns those"),
+        ("fixed:index_from=fixed:index_from=uri", "takes the ids of another one; name that one"),
+        ("fixed@4x4:index_from=uri", "found '4x4:index_from=uri'"),
+        ("ids:em", "Unknown system 'ids:em'"),
+        ("ids", "Unknown system 'ids:'"),
+        ("ids:file", "'ids:file' needs the place of the ids: ids:file:PATH"),
+        ("ids:rq+bm25", "'ids:rq' answers no queries"),
         ("urii", "Unknown system 'urii'; did you mean 'uri'"),
         ("uri:no_m", "did you mean 'uri:no_em'"),
         ("fixed:kmens", "did you mean 'fixed:kmeans'"),
@@ -87,6 +123,8 @@ def test_files_of_ids_hide_their_place_and_keep_apart():
     first, second = (parse_system(f"fixed:file:/{place}/ids.tsv") for place in "ab")
     assert first.name == second.name == "fixed:file:ids.tsv"
     assert first.slug != second.slug and "/" not in first.slug
+    places = [f"fixed:index_from=fixed:file:/{place}/ids.tsv" for place in "ab"]
+    assert len({parse_system(place).slug for place in places}) == 2
 
 
 def test_slugs_are_file_names():

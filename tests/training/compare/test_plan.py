@@ -30,6 +30,7 @@ def test_a_stages_setting_goes_to_those_who_have_the_stage():
         ("stages.lvl.epochs=1", "Unknown stage 'lvl'"),
         ("bagg.dim=8", "did you mean 'bag'"),
         ("start_from=x", "a comparison decides 'start_from' itself"),
+        ("index_from=x", "a comparison decides 'index_from' itself"),
         ("controls=[rq]", "a comparison decides 'controls' itself"),
     ],
 )
@@ -37,6 +38,22 @@ def test_a_setting_that_nobody_knows_is_refused(setting, message):
     """Before anything is trained, in one sentence."""
     with pytest.raises(ConfigError, match=message):
         plan_of("uri,fixed:kmeans", [setting])
+
+
+def test_a_system_that_cannot_take_ids_is_refused():
+    """Before anything is trained; the recipe says why."""
+    with pytest.raises(ConfigError, match="'uri' takes none"):
+        plan_of("uri:index_from=fixed:rq")
+
+
+def test_ids_of_another_have_their_sizes():
+    """Sizes are the other's, and commands name it."""
+    (system,) = parse_systems("fixed:index_from=uri@4x4")
+    plan = Plan(needed_systems([system]), [], "text")
+    assert plan.settings_of(system) == ["index_from=uri@4x4"]
+    assert plan.recipe(system, index_from="/place").index_from == "/place"
+    assert "codebook_sizes" not in plan.recipe(system).model
+    assert plan.recipe(system.index_from).model["codebook_sizes"] == [4, 4]
 
 
 def test_own_settings_come_last():
@@ -73,3 +90,5 @@ def test_fusions_need_their_parts_once():
     """Parts are made whether they are listed or not."""
     systems = parse_systems("uri,uri+bm25,dense+bm25")
     assert [system.name for system in needed_systems(systems)] == ["uri", "bm25", "dense"]
+    taking = parse_systems("fixed:index_from=uri+bm25,uri")
+    assert [s.name for s in needed_systems(taking)] == ["uri", "fixed:index_from=uri", "bm25"]

@@ -97,7 +97,7 @@ def test_tables_have_a_row_a_system(compared, title):
     assert all(len(row) == len(headings) for row in rows)
     names = [row[0] for row in rows]
     expected = [n for n, facts in report["systems"].items() if title != "Ids" or "ids" in facts]
-    assert names == expected
+    assert names == expected + list(report["only_ids"]) * (title == "Ids")
 
 
 def test_the_page(compared):
@@ -108,6 +108,7 @@ def test_the_page(compared):
     assert "`hf-genret compare DATA --systems fixed:kmeans,fixed:random@3x3," in page
     for title in (*SECTIONS, "Trained by"):
         assert f"## {title}" in page
+    assert "index_from=NAME: trained on the ids of NAME's checkpoint" in page
     assert "against fixed:kmeans" in page and "start_from=START" in page
     whole = page + (folder / "report.json").read_text()
     assert str(folder) not in whole and str(folder.parent) not in whole

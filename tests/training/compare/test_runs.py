@@ -11,10 +11,13 @@ import pytest
 from hf_genret.data import load_data
 from hf_genret.errors import ConfigError, DataError
 from hf_genret.evaluation import Run, per_query
+from hf_genret.manifest import weights_digest
+from hf_genret.retriever import GenRetriever
 from hf_genret.training import api
 from hf_genret.training.compare import compare
 from hf_genret.training.compare.kept import load_measured, save_measured
 from hf_genret.training.compare.measure import Measurer
+from hf_genret.training.runs import row_codes
 
 PAIR = "fixed:kmeans,fixed:random"
 
@@ -26,6 +29,82 @@ def test_the_start_is_trained_once_a_seed(run, trained):
     assert list(report["systems"]) == ["fixed:kmeans", "fixed:random"]
     assert report["failed"] == [] and report["baseline"] == "fixed:kmeans"
     assert report["shared_start"] == {"system": "dense", "training_seconds": [1.0]}
+
+
+def test_whose_ids_are_taken_is_trained_first(run, trained, tmp_path):
+    """It is not reported unless listed, and the folder may be moved: its content counts."""
+    report = run("fixed:index_from=fixed:random,random")
+    assert trained == [
+        "seed-0/dense",
+        "seed-0/fixed.random",
+        "seed-0/fixed.index_from=fixed.random",
+    ]
+    assert list(report["systems"]) == ["fixed:index_from=fixed:random", "random"]
+    command = report["systems"]["fixed:index_from=fixed:random"]["command"]
+    assert "--set index_from=fixed:random" in command and str(tmp_path) not in str(report)
+    del trained[:]
+    (tmp_path / "out").rename(tmp_path / "moved")
+    again = run("fixed:index_from=fixed:random,random", output=tmp_path / "moved")
+    assert trained == [] and again["systems"] == report["systems"]
+
+
+def test_other_ids_train_anew_who_takes_them(run, trained):
+    """A setting that changes the checkpoint whose ids they are changes both."""
+    run("fixed:index_from=uri")
+    del trained[:]
+    run("fixed:index_from=uri", ("stages.level-1.max_steps=2", "search.share=0.2"))
+    assert trained == [
+        "seed-0/dense",
+        "seed-0/uri",
+        "seed-0/fixed.index_from=uri",
+    ]
+
+
+def test_ids_of_another_are_learned(compared):
+    """Its checkpoint has the ids of the other's checkpoint of the same seed, real training."""
+    folder, report = compared
+    for seed in (0, 1):
+        own, other = (
+            GenRetriever.from_pretrained(folder / f"seed-{seed}" / slug).model
+            for slug in ("fixed.index_from=fixed.random@3x3", "fixed.random@3x3")
+        )
+        assert np.array_equal(row_codes(own), row_codes(other))
+        place = folder / f"seed-{seed}" / "fixed.index_from=fixed.random@3x3" / "training.json"
+        digest = weights_digest(folder / f"seed-{seed}" / "fixed.random@3x3")
+        recipe = json.loads(place.read_text())["recipe"]
+        assert recipe["index_from"] == f"fixed:random@3x3 {digest}"
+    systems = report["systems"]
+    assert (
+        systems["fixed:index_from=fixed:random@3x3"]["ids"]["ape"]["leaf"]["ape"]
+        == (systems["fixed:random@3x3"]["ids"]["ape"]["leaf"]["ape"])
+    )
+
+
+def test_ids_by_themselves_are_those_that_training_gives(compared):
+    """The same figures as under a decoder, without a checkpoint."""
+    folder, report = compared
+    alone, trained = report["only_ids"]["ids:kmeans"], report["systems"]["fixed:kmeans"]
+    for part in ("levels", "buckets", "codebook_sizes", "largest_bucket"):
+        assert alone["ids"][part] == trained["ids"][part]
+    assert alone["seeds"] == 2 and not (folder / "seed-0" / "ids.kmeans").exists()
+    assert "ids:kmeans" not in report["systems"] and "ids:kmeans" not in report["runs"]
+
+
+def test_nothing_but_ids(run, trained, tmp_path):
+    """The start is all that is trained; the page has the one table, and nothing is made twice."""
+    report = run("ids:rq,ids:random@3x3")
+    assert trained == ["seed-0/dense"] and report["systems"] == {} and report["failed"] == []
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "| ids:random@3x3 | 3×3 |" in page and "## Quality" not in page
+    again = run("ids:rq,ids:random@3x3")
+    assert trained == ["seed-0/dense"] and again["only_ids"] == report["only_ids"]
+
+
+def test_ids_that_hide_documents_are_refused(run, trained):
+    """Training would give the hidden ones ids afterwards; by themselves there are none to give."""
+    report = run("ids:rq,random", ("new_documents.share=0.1",))
+    (failure,) = report["failed"]
+    assert failure["system"] == "ids:rq" and "new_documents hides some" in failure["error"]
 
 
 def test_started_again_nothing_is_trained_or_measured(run, trained, monkeypatch):
