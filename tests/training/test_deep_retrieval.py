@@ -79,7 +79,7 @@ def test_the_likelihood_by_hand(shop):
         for place, row in enumerate(rows):
             mine = set(path_numbers(paths[row].numpy(), [4, 3]).tolist())
             losses.append(-np.log(sum(p[place, c] for c in mine)))
-        assert float(terms[name]) == pytest.approx(weight * np.mean(losses), rel=1e-4)
+        assert terms[name].item() == pytest.approx(weight * np.mean(losses), rel=1e-4)
 
 
 def test_one_path_is_cross_entropy(shop):
