@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hf_genret.data import Queries
-from hf_genret.evaluation import Run, compare_with
+from hf_genret.evaluation import Run
 from hf_genret.training.compare.layouts import lay_out
-from hf_genret.training.compare.layouts.evidence import Evidence
+from hf_genret.training.compare.layouts.evidence import Evidence, changes
 from hf_genret.training.compare.measure import DEPTH
 from hf_genret.training.compare.names import System
 from hf_genret.training.compare.presets import Preset
@@ -19,7 +19,6 @@ from hf_genret.training.compare.summary import (
     curve,
     equal_pool,
     metric_facts,
-    over_seeds,
     seed_values,
 )
 
@@ -109,7 +108,7 @@ def assemble(
             out[system.name]["command"] = results.checkpoints.command(system, min(seeds))
     metric = main_metric(results.queries)
     if baseline in out:
-        add_tests(out, {name: [over_seeds(seeds)] for name, seeds in values.items()}, baseline)
+        add_tests(out, values, baseline)
     only_ids = {
         system.name: ids_facts(list(measured[system.name].values()))
         for system in found
@@ -221,14 +220,9 @@ def add_tests(
         values: Metrics of every query by name, one dictionary a seed.
         baseline: Among them.
     """
-    for metric in TESTED:
-        columns = {name: [seed[metric] for seed in seeds] for name, seeds in values.items()}
-        for name, test in compare_with(columns, baseline).items():
-            own, base = (_mean(systems[system], metric) for system in (name, baseline))
-            ratio = own / base if own is not None and base else None
-            systems[name].setdefault("against_baseline", {})[metric] = {**test, "ratio": ratio}
-
-
-def _mean(facts: Facts, metric: str) -> float | None:
-    entry = facts[metric] if metric == "candidate_recall" else facts["metrics"].get(metric)
-    return None if entry is None else float(entry["mean"])
+    against = {name: baseline for name in systems if name != baseline}
+    for name, tests in changes(lambda system: values[system], against, TESTED).items():
+        for test in tests.values():
+            change = test.pop("change")
+            test["ratio"] = None if change is None else 1 + change
+        systems[name]["against_baseline"] = tests

@@ -73,8 +73,8 @@ def _about_quality(report: Facts) -> str:
         )
     if report.get("baseline"):
         said.append(
-            f"ratio and p: against {report['baseline']}; paired randomization test over queries, "
-            "Holm-corrected."
+            f"ratio and p: against {report['baseline']} with the same seeds; paired randomization "
+            "test over queries, Holm-corrected."
         )
     return " ".join(said)
 

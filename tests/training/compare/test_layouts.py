@@ -173,10 +173,17 @@ def test_changes_are_paired_tests_corrected_together(rng):
 def test_changes_over_seeds_are_of_means(rng):
     """Each query has the mean over its seeds; a base of zeros has no share."""
     seeds = [{"m": rng.random(9)} for _ in range(2)]
-    zeros = [{"m": np.zeros(9)}]
+    zeros = [{"m": np.zeros(9)}] * 2
     found = changes({"a": seeds, "z": zeros, "n": []}.__getitem__, {"a": "z", "n": "z"}, ["m"])
     assert list(found) == ["a"] and found["a"]["m"]["change"] is None
     assert found["a"]["m"]["difference"] == pytest.approx(np.mean([s["m"] for s in seeds]))
+
+
+def test_one_seed_is_held_against_one_seed(rng):
+    """A base with more seeds counts with the first, not with their mean."""
+    own, base = [{"m": rng.random(9)}], [{"m": rng.random(9)} for _ in range(3)]
+    found = changes({"a": own, "b": base}.__getitem__, {"a": "b"}, ["m"])["a"]["m"]
+    assert found["difference"] == pytest.approx(np.mean(own[0]["m"] - base[0]["m"]))
 
 
 def test_tables_of_a_report(evidence):

@@ -92,8 +92,11 @@ def changes(
 ) -> dict[str, Facts]:
     """How far each system is from its own base, and whether that could be chance.
 
+    A system with fewer seeds than its base is held against as many of the base's first ones, so
+    that luck with a seed is not taken for a difference.
+
     Args:
-        values: Name -> values of every query, one dictionary a seed.
+        values: Name -> values of every query, one dictionary a seed, from the first.
         against: System -> its base.
         metrics: Which.
 
@@ -106,9 +109,14 @@ def changes(
     for metric in metrics:
         found = {}
         for name, base in against.items():
-            pair = {one: [seed[metric] for seed in values(one)] for one in (name, base)}
-            if not pair[name] or not pair[base]:
+            own, other = values(name), values(base)
+            shared = min(len(own), len(other))
+            if not shared:
                 continue
+            pair = {
+                one: [seed[metric] for seed in seeds[:shared]]
+                for one, seeds in ((name, own), (base, other))
+            }
             test: Facts = dict(compare_with(pair, base)[name])
             level = float(np.nanmean(pair[base]))
             found[name] = test | {"change": test["difference"] / level if level else None}
