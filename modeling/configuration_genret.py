@@ -144,9 +144,7 @@ class GenRetConfig(PreTrainedConfig):
         self.normalize = normalize
         self.query_adapter = query_adapter
         self.item_adapter = item_adapter
-        self.codebook_sizes = [
-            int(size) for size in ([32, 32] if codebook_sizes is None else codebook_sizes)
-        ]
+        self.codebook_sizes = list(map(int, [32, 32] if codebook_sizes is None else codebook_sizes))
         self.share_levels = share_levels
         self.decoder_type = decoder_type
         self.decoder_dim = decoder_dim

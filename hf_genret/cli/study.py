@@ -10,54 +10,61 @@ import typer
 from hf_genret.cli import options
 from hf_genret.cli.output import output
 
+Out = Annotated[
+    Path, typer.Option("--output", metavar="DIR", help="Where cells, plots and the report go.")
+]
+Factors = Annotated[
+    str | None,
+    typer.Option(
+        "--factors",
+        metavar="NAME,NAME",
+        help="Only these of corpus, dim, decoder, negatives, hardness, similarity, ids, beams.",
+    ),
+]
+Generative = Annotated[
+    str, typer.Option("--recipe", help="The generative system; the other one is dense.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of every cell."),
+]
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick", help="Few values, few steps, 2,000 documents at most: minutes, not hours."
+    ),
+]
+Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each cell, seeds from 0.")]
+ZeroShot = Annotated[
+    str | None,
+    typer.Option(
+        "--zero-shot",
+        metavar="OTHER_DATA",
+        help="Another corpus with test queries, searched by what was trained on DATA.",
+    ),
+]
+List = Annotated[
+    bool, typer.Option("--list", help="Print the cells and which are done; train nothing.")
+]
+Keep = Annotated[
+    bool,
+    typer.Option(
+        "--keep-checkpoints", help="Keep all checkpoints; by default those of both baselines."
+    ),
+]
+
 
 def study(
     data: options.Data,
-    out: Annotated[
-        Path,
-        typer.Option("--output", metavar="DIR", help="Where cells, plots and the report go."),
-    ],
-    factors: Annotated[
-        str | None,
-        typer.Option(
-            "--factors",
-            metavar="NAME,NAME",
-            help="Only these of corpus, dim, decoder, negatives, hardness, similarity, ids, beams.",
-        ),
-    ] = None,
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="The generative system; the other one is dense.")
-    ] = "uri",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of every cell."),
-    ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick", help="Few values, few steps, 2,000 documents at most: minutes, not hours."
-        ),
-    ] = False,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Trainings of each cell, seeds from 0.")
-    ] = 1,
-    zero_shot: Annotated[
-        str | None,
-        typer.Option(
-            "--zero-shot",
-            metavar="OTHER_DATA",
-            help="Another corpus with test queries, searched by what was trained on DATA.",
-        ),
-    ] = None,
-    show: Annotated[
-        bool, typer.Option("--list", help="Print the cells and which are done; train nothing.")
-    ] = False,
-    keep: Annotated[
-        bool,
-        typer.Option(
-            "--keep-checkpoints", help="Keep all checkpoints; by default those of both baselines."
-        ),
-    ] = False,
+    out: Out,
+    factors: Factors = None,
+    recipe: Generative = "uri",
+    settings: Settings = None,
+    quick: Quick = False,
+    seeds: Seeds = 1,
+    zero_shot: ZeroShot = None,
+    show: List = False,
+    keep: Keep = False,
     columns: options.Columns = None,
     streaming: options.Streaming = False,
     json_file: options.Json = None,
