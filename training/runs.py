@@ -103,8 +103,10 @@ def exhaustive_run(
 
 def row_codes(model: GenRetModel) -> np.ndarray:
     """The id of each document row, [N, L] (the first one of a document with several)."""
-    codes = np.zeros((model.config.num_documents, model.config.num_levels), dtype=np.int64)
-    codes[model.index.rows.flip(0).cpu().numpy()] = model.index.paths.flip(0).cpu().numpy()
+    if not len(model.index):
+        return np.zeros((0, model.config.num_levels), dtype=np.int64)
+    rows = torch.arange(model.config.num_documents, device=model.index.rows.device)
+    codes: np.ndarray = model.index.codes_of(rows)[0].cpu().numpy()
     return codes
 
 
