@@ -154,24 +154,26 @@ def _expected_ndcg(ranked: _Ranked, table: BucketTable, pool: int, k: int) -> np
     drawn_from = table.per_query(table.size * cut).astype(np.int64)  # [Q], 0 without such a leaf
     drawn = table.per_query(kept * cut).astype(np.int64)
     certain, perhaps = whole[ranked.bucket], cut[ranked.bucket]  # [R]
-    above, maybe = _above(certain, ranked.query), _above(perhaps, ranked.query)
     # Only relevant documents that can still reach the first k ranks add something.
-    pick = np.flatnonzero((ranked.gain > 0) & (certain | perhaps) & (above < k))
+    pick = np.flatnonzero((ranked.gain > 0) & (certain | perhaps))
+    above = _above(certain, ranked.query, pick)
+    pick, above = pick[above < k], above[above < k]
+    maybe = _above(perhaps, ranked.query, pick)
     query, own = ranked.query[pick], perhaps[pick].astype(np.int64)
     chance = np.where(own, drawn[query] / np.maximum(drawn_from[query], 1), 1.0)
-    discount = _expected_discount(
-        above[pick], maybe[pick], drawn_from[query] - own, drawn[query] - own, k
-    )
+    discount = _expected_discount(above, maybe, drawn_from[query] - own, drawn[query] - own, k)
     dcg = np.bincount(query, ranked.gain[pick] * chance * discount, minlength=len(table.judgments))
     ideal = table.judgments.ideal_dcg(k)
     return table.judgments.by_query(dcg / np.where(ideal > 0, ideal, 1.0))
 
 
-def _above(flags: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """How many flagged entries of the same query stand before each entry, [R]."""
+def _above(flags: np.ndarray, query: np.ndarray, pick: np.ndarray) -> np.ndarray:
+    """How many flagged entries of the same query stand before each of the picked ones, [P]."""
+    if not len(pick):
+        return np.zeros(0, dtype=np.int64)
     before = np.cumsum(flags) - flags
-    first = np.searchsorted(query, query)  # where the query of each entry begins
-    return before - before[first] if len(before) else before
+    first = np.searchsorted(query, query[pick])  # where the query of each one begins
+    return before[pick] - before[first]
 
 
 def _expected_discount(
