@@ -9,6 +9,9 @@ from .configuration_genret import GenRetConfig
 from .decoder_genret import DECODERS, TransformerDecoder
 from .encoders_genret import EncoderOutput
 
+_GROUPS, _ALIKE = 4, 32
+"""Groups of histories of similar length that a batch is read in, and how many one has at least."""
+
 
 class TigerDecoder(TransformerDecoder):
     """The transformer decoder with an encoder of its own for histories (TIGER, NeurIPS 2023).
@@ -72,7 +75,24 @@ class TigerDecoder(TransformerDecoder):
         )
 
     def read_history(self, codes: Tensor, mask: Tensor) -> Tensor:
-        """Vectors [B, H * L, D] of histories of codes [B, H, L]; items count where `mask` says."""
+        """Vectors [B, H * L, D] of histories of codes [B, H, L]; items count where `mask` says.
+
+        Histories of similar length are read together, so that short ones are not padded to the
+        longest of the batch. Places before a history's oldest item stay zero.
+        """
+        items, levels = codes.shape[1:]
+        length = items - mask.long().argmax(dim=1)  # from the oldest item on; all of none
+        vectors = self.history_output.weight.new_zeros(
+            len(codes), items * levels, self.history_output.out_features
+        )
+        for rows in length.argsort().split(max(_ALIKE, -(-len(codes) // _GROUPS))):
+            longest = int(length[rows].max())
+            read = self._read(codes[rows, -longest:], mask[rows, -longest:])
+            vectors[rows, -longest * levels :] = read.to(vectors.dtype)
+        return vectors
+
+    def _read(self, codes: Tensor, mask: Tensor) -> Tensor:
+        """`read_history` of a few, all padded to the longest."""
         offsets = torch.tensor(self.offsets, device=codes.device)
         tokens = (codes.long() + offsets).flatten(1)  # [B, H * L]
         seen = mask.bool().repeat_interleave(codes.shape[2], dim=1)

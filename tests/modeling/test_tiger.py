@@ -79,6 +79,23 @@ def test_padding_and_neighbours_change_nothing(tiger):
     )
 
 
+def test_a_large_batch_is_read_in_groups_of_like_length(tiger):
+    """Among 200 histories of 0 to 5 items each has the memory that it has alone, in its place."""
+    model = tiger()
+    torch.manual_seed(0)
+    histories = torch.randint(0, 30, (200, 5))
+    length = torch.randint(0, 6, (200,))
+    histories[torch.arange(5) < 5 - length[:, None]] = PAD
+    together = model.encode_query(history=histories)
+    for row in range(0, 200, 7):
+        count = int(length[row])
+        if count:
+            alone = model.encode_query(history=histories[row : row + 1, 5 - count :])
+            found = together.last_hidden_state[row, 3 * (5 - count) :]
+            torch.testing.assert_close(found, alone.last_hidden_state[0], atol=1e-5, rtol=1e-5)
+        assert together.attention_mask[row].tolist() == [0] * 3 * (5 - count) + [1] * 3 * count
+
+
 def test_the_newest_items_are_read(tiger):
     """As many as the sequence encoder reads."""
     model, history = tiger(), torch.tensor([[9, 1, 2, 3, 4, 5, 6]])
