@@ -51,6 +51,9 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "hf-genret",
 }
 
+_LEVEL = 22
+"""Letters that fit side by side below one of the overview's panels."""
+
 
 def study_plots(report: Facts, folder: str | Path) -> list[Path]:
     """Draw what the report has cells for, as PNG (200 dpi) and SVG.
@@ -220,7 +223,11 @@ def _marks(panel: Any, cells: Sequence[Facts], metric: str) -> None:
                 elinewidth=1,
                 label=kind,
             )
-    panel.set_xticks(range(len(names)), names)
+    # Written out level they would meet in the overview's narrow panels.
+    slant = sum(map(len, names)) > _LEVEL
+    panel.set_xticks(
+        range(len(names)), names, rotation=20 if slant else 0, ha="right" if slant else "center"
+    )
     panel.set_xlim(-0.6, len(names) - 0.4)
     panel.grid(axis="x", visible=False)
 

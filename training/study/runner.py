@@ -12,6 +12,7 @@ from hf_genret.errors import GenRetError
 from hf_genret.evaluation.report import report as make_report
 from hf_genret.training.compare.checkpoints import Checkpoints, training_record
 from hf_genret.training.compare.plan import START
+from hf_genret.training.given import shown_setting
 from hf_genret.training.study.cells import Facts, Values, drop, load_cell, measure, save_cell
 from hf_genret.training.study.clock import Clock, spoken
 from hf_genret.training.study.grid import Cell
@@ -157,7 +158,7 @@ class Runner:
         tell("measuring")
         facts, values = measure(cell, checkpoint, self.plan.place(cell), probability_facts)
         facts["costs"]["training_seconds"] = self._training_seconds(cell, checkpoints)
-        facts |= {"settings": self.plan.plan.settings_of(cell.trained)}
+        facts |= {"settings": list(map(shown_setting, self.plan.plan.settings_of(cell.trained)))}
         facts |= {"command": checkpoints.command(cell.trained, cell.seed)}
         self._save(cell, facts, values)
         return not before

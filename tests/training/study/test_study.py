@@ -209,6 +209,15 @@ def test_checkpoints_of_the_defaults_are_kept(wish, tmp_path, trained):
         assert {p.name for p in (out / "checkpoints/corpus-100/seed-0").iterdir()} == names
 
 
+def test_no_folder_of_this_machine_stands_in_the_report(wish, bert_folder, tmp_path, trained):
+    """An encoder's place is ENCODER, in settings and commands alike."""
+    own = (f"encoder={bert_folder}", *SETTINGS[1:])
+    report = study(wish("dim", settings=own), tmp_path / "out", tell=lambda line: None)
+    assert report["failed"] == []
+    assert all("encoder=ENCODER" in cell["settings"] for cell in report["cells"])
+    assert str(tmp_path.parents[1]) not in json.dumps(report)
+
+
 def test_what_cannot_be_studied_is_refused(wish, sequence_folder, tmp_path):
     """In one sentence, before anything is trained."""
     with pytest.raises(ConfigError, match="holds histories of items"):
