@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import hypergeom
 
 from hf_genret.evaluation.metrics import Judgments
 from hf_genret.evaluation.run import flatten
@@ -146,9 +147,7 @@ def expected_mrr(table: BucketTable, k: int) -> np.ndarray:
     Returns:
         Values [Q].
     """
-    holding = np.flatnonzero(table.relevant > 0)
-    query, place = np.unique(table.query[holding], return_index=True)
-    first = holding[place]
+    query, first = _first_holding(table)
     start, size, relevant = table.start[first], table.size[first], table.relevant[first]
     chance = relevant / size  # P(first relevant at place j), j = 1
     value = np.zeros(len(first))
@@ -159,6 +158,26 @@ def expected_mrr(table: BucketTable, k: int) -> np.ndarray:
     result = np.zeros(len(table.judgments))
     result[query] = value
     return table.judgments.by_query(result)
+
+
+def expected_hit(table: BucketTable, k: int) -> np.ndarray:
+    """Expected Hit@k: the chance of a relevant document among the first k, [Q].
+
+    Only the first bucket with m > 0 relevant of s documents matters: where it is cut after n of
+    them, all of these miss with probability C(s-m, n) / C(s, n), and no later bucket is reached.
+    """
+    query, first = _first_holding(table)
+    missed = hypergeom.pmf(0, table.size[first], table.relevant[first], table.kept(k)[first])
+    result = np.zeros(len(table.judgments))
+    result[query] = 1 - missed
+    return table.judgments.by_query(result)
+
+
+def _first_holding(table: BucketTable) -> tuple[np.ndarray, np.ndarray]:
+    """Queries that have a bucket with a relevant document, and the first such bucket of each."""
+    holding = np.flatnonzero(table.relevant > 0)
+    query, place = np.unique(table.query[holding], return_index=True)
+    return query, holding[place]
 
 
 def bucket_recall(table: BucketTable, k: int) -> np.ndarray:
@@ -185,13 +204,18 @@ def expectation_metrics(
             bucket-level figures lose what the cut drops on average.
 
     Returns:
-        Item-level expectations (`recall@k`, `ndcg@k`, `mrr@k`) and bucket-level figures
+        Item-level expectations (`recall@k`, `ndcg@k`, `mrr@k`, `hit@k`) and bucket-level figures
         (`bucket_recall@k`, k counted in buckets), each name -> values [Q].
 
     Raises:
         ValueError: When the limit is below 1.
     """
     table = BucketTable.of(buckets, Judgments(relevant), limit)
-    formulas = {"ndcg": expected_ndcg, "recall": expected_recall, "mrr": expected_mrr}
+    formulas = {
+        "ndcg": expected_ndcg,
+        "recall": expected_recall,
+        "mrr": expected_mrr,
+        "hit": expected_hit,
+    }
     items = {f"{name}@{k}": formula(table, k) for name, formula in formulas.items() for k in ks}
     return items, {f"bucket_recall@{k}": bucket_recall(table, k) for k in ks}

@@ -43,7 +43,7 @@ def test_pools_and_buckets_are_reported(random_split):
     ]
     assert result["candidate_recall"]["mean"] == pytest.approx(np.mean(expected))
     assert set(result["expectation"]) == {
-        f"{m}@{k}" for m in ("ndcg", "recall", "mrr") for k in (1, 10)
+        f"{m}@{k}" for m in ("ndcg", "recall", "mrr", "hit") for k in (1, 10)
     }
     assert set(result["bucket"]) == {"bucket_recall@1", "bucket_recall@10"}
 

@@ -56,11 +56,11 @@ def test_equal_to_sampling_on_larger_buckets():
     for query in range(3):
         rankings = [
             np.concatenate([rng.permutation(bucket) for bucket in buckets[query]])
-            for _ in range(4000)
+            for _ in range(6000)
         ]
         sampled = item_metrics(rankings, [relevant[query]] * len(rankings), (10, 25))
         for name, value in items.items():
-            assert value[query] == pytest.approx(sampled[name].mean(), abs=0.012), name
+            assert value[query] == pytest.approx(sampled[name].mean(), abs=0.025), name
 
 
 @pytest.mark.parametrize("limit", [1, 4, 5, 7, 20])

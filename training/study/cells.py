@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.evaluation import Run, per_query
 from hf_genret.evaluation.bootstrap import summarise
+from hf_genret.evaluation.expectation import expectation_metrics
 from hf_genret.evaluation.report import plain
 from hf_genret.files import atomic_folder, atomic_write_text
 from hf_genret.modeling import GenRetModel
@@ -27,6 +28,7 @@ from hf_genret.training.curriculum import PARTS
 from hf_genret.training.new_documents import NewDocuments
 from hf_genret.training.recipes import Recipe, SearchSettings
 from hf_genret.training.study.grid import Cell
+from hf_genret.training.study.lines import GENERATIVE, IDS_ALONE
 
 FORMAT = 1
 """Of a cell's figures; kept ones of another format are measured anew."""
@@ -40,6 +42,9 @@ METRICS = {
 """Name in a cell -> name in `item_metrics`."""
 SAMPLED = 512
 """Test queries of which all scores are looked at: calibration, spectrum, leaked probability."""
+_WITH_ALONE = ("corpus", "beams", "zero_shot")
+_ALONE = "alone."
+"""Before the names of the values by ids alone."""
 FACTS, VALUES = "cell.json", "values.safetensors"
 
 Values = dict[str, np.ndarray]
@@ -80,7 +85,7 @@ def identity_of(
         recipe,
         start,
         cell.seed,
-        cell.beams,
+        cell.beams if cell.ranked is None else {"ranked": cell.ranked},
         place.data.fingerprint,
         hashlib.sha256(json.dumps(queries, default=str).encode()).hexdigest(),
     ]
@@ -128,11 +133,15 @@ def measure(
         model.config.search_beams = _beams_elsewhere(model, record, size)
     if cell.beams is not None:
         model.config.search_beams = cell.beams
+    if cell.ranked is not None:
+        largest = int(model.index.buckets.diff().max())
+        leaves = len(model.index.buckets) - 1
+        model.config.search_beams = max(1, min(leaves, cell.ranked // largest))
     bench = Measurer(
         place.data, "test", place.queries, exclude_history=False, hidden=NewDocuments()
     )
     run = bench.run(cell.line, retriever, record)
-    values = _values(run, place.queries)
+    values, alone = _values(run, place.queries), _alone(run, place.queries)
     facts: Facts = {
         "documents": size,
         "queries": int((~np.isnan(values["hits@1"])).sum()),
@@ -140,6 +149,7 @@ def measure(
         "width": model.config.vector_dim,
         "search_beams": model.config.search_beams if ids else None,
         "metrics": summarise(values),
+        "alone": summarise(alone),
         "documents_ranked": _ranked(run, size),
         "calibration": None,
         "spectrum": None,
@@ -155,7 +165,33 @@ def measure(
     }
     if cell.beams is None:
         facts |= probabilities(retriever, record, sampled(place.queries), cell.seed)
-    return facts, values
+    return facts, values | {_ALONE + name: found for name, found in alone.items()}
+
+
+def lines_of(slug: str, facts: Facts, values: Values) -> list[tuple[Facts, Values]]:
+    """A kept cell as it stands in a report: with the ranker, and where asked by ids alone.
+
+    Ids alone stand beside the whole system where what is ranked differs between cells; a ranker
+    that orders most of a corpus hides what ids do.
+
+    Args:
+        slug: Of the cell.
+        facts: As kept.
+        values: As kept.
+
+    Returns:
+        One or two cells with their `slug`, each with the values of its metrics.
+    """
+    facts, alone = dict(facts), facts.get("alone")
+    facts.pop("alone", None)
+    whole = {name: found for name, found in values.items() if not name.startswith(_ALONE)}
+    lines = [({"slug": slug, **facts}, whole)]
+    if alone and facts["system"] == GENERATIVE and facts["factor"] in _WITH_ALONE:
+        about = {"slug": f"{slug}-ids-alone", "system": IDS_ALONE, "metrics": alone}
+        nothing = dict.fromkeys(("calibration", "spectrum", "leaked", "costs"))
+        own = {name: values[_ALONE + name] for name in whole}
+        lines.append(({**facts, **about, **nothing}, own))
+    return lines
 
 
 def sampled(queries: Queries) -> Queries:
@@ -187,6 +223,14 @@ def drop(checkpoint: Path) -> None:
 
 def _values(run: Run, queries: Queries) -> Values:
     found = per_query(run, queries, (1, 10, 100))
+    return {name: found[own] for name, own in METRICS.items()}
+
+
+def _alone(run: Run, queries: Queries) -> Values:
+    """By ids without the ranker, the order inside a bucket random; empty without ids."""
+    if run.buckets is None:
+        return {}
+    found, _ = expectation_metrics(run.buckets, queries.relevant, (1, 10, 100))
     return {name: found[own] for name, own in METRICS.items()}
 
 

@@ -5,7 +5,7 @@ Its full text is not public; the findings are known from its reviews and digests
 
 from __future__ import annotations
 
-from hf_genret.training.study.lines import DENSE, GENERATIVE, Line, interval, ratio
+from hf_genret.training.study.lines import DENSE, GENERATIVE, IDS_ALONE, Line, interval, ratio
 from hf_genret.training.study.verdicts import (
     HOLDS,
     METRIC,
@@ -121,6 +121,7 @@ def corpus_harms_dense_more(found: Findings) -> Statement:
             f"{NAMES[metric]} per doubling of documents, dense less generative on the same "
             f"queries: {say(difference, sign=True)}"
             + (f"; dense loses {say(times, 2)} times as much." if drops else ".")
+            + _alone_slope(found, metric)
         )
     text = (
         "Generative quality drops more slowly than dense as the corpus grows (slope of dense less "
@@ -140,7 +141,7 @@ def dense_is_better(found: Findings) -> Statement:
         told = [f"{NAMES[m]} {say(found, sign=True)}" for m, found in differences.items()]
         evidence = (
             f"Generative less dense, defaults, {_count(pair.documents)} documents, same queries: "
-            f"{', '.join(told)}."
+            f"{', '.join(told)}." + _alone_level(found)
         )
     text = f"Generative quality is below dense on the whole corpus ({NAMES[METRIC]})."
     return Statement("whole_corpus", "MS MARCO", text, verdict, evidence)
@@ -185,6 +186,26 @@ def beams_help(found: Findings) -> Statement:
         )
     text = "More beams at test time improve generative quality (slope per doubling above 0)."
     return Statement("beams", "Test-time scaling", text, verdict, evidence)
+
+
+def _alone_slope(found: Findings, metric: str) -> str:
+    """The same of the ids alone: a ranker that orders most of a small corpus hides what they do."""
+    alone, dense = found.same_points("corpus", IDS_ALONE, DENSE)
+    own, other = (None if line is None else line.slope(metric) for line in (alone, dense))
+    if alone is None or own is None or other is None:
+        return ""
+    return (
+        f" Ids alone, without the ranker: {say(interval(own), sign=True)} per doubling "
+        f"({_course(alone, metric)}), dense less ids alone {say(interval(other - own), sign=True)}."
+    )
+
+
+def _alone_level(found: Findings) -> str:
+    pair = found.pair(("corpus", "beams"), IDS_ALONE, DENSE)
+    if pair is None:
+        return ""
+    own = interval(pair.first[METRIC] - pair.second[METRIC])
+    return f" Ids alone, without the ranker, less dense: {NAMES[METRIC]} {say(own, sign=True)}."
 
 
 def _relative_slope(line: Line, metric: str) -> dict[str, float] | None:

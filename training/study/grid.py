@@ -39,6 +39,7 @@ class Cell:
             `width`; empty where `value` says it.
         share: Of the corpus.
         beams: Leaves visited; None for the checkpoint's own number.
+        ranked: Documents that may be ranked for a query; None for as many as the recipe allows.
         elsewhere: Whether it is measured on another corpus than it was trained on.
         baseline: Whether this is the line's default.
         seed: Of the training.
@@ -52,6 +53,7 @@ class Cell:
     counts: str = ""
     share: float = 1.0
     beams: int | None = None
+    ranked: int | None = None
     elsewhere: bool = False
     baseline: bool = False
     seed: int = 0
@@ -82,6 +84,7 @@ class Grid:
         generative: The generative system of all factors but `ids`.
         decoder: Width and blocks of its decoder by default.
         beams: Leaves that it visits by default.
+        ranked: Documents that it ranks for a query by default; None where leaves are counted.
         batch: Pairs of a step of dense training, each the others' negative.
     """
 
@@ -89,6 +92,7 @@ class Grid:
     generative: System
     decoder: tuple[int, int]
     beams: int
+    ranked: int | None
     batch: int
 
     def reference(self, factor: str, line: str) -> Cell:
@@ -112,6 +116,8 @@ def _corpus(grid: Grid) -> Iterator[Cell]:
                 trained,
                 counts="documents",
                 share=share,
+                # A recipe ranks a share of the documents, and quality would grow with it.
+                ranked=grid.ranked if share < 1 and line == GENERATIVE else None,
                 baseline=share == 1,
             )
 
@@ -276,11 +282,15 @@ def make_grid(recipe: str, values: Values, settings: Sequence[str], documents: i
     known = [s for s in settings if not s.startswith("stages.")]
     own = load_recipe(system.recipe, [*known, *system.settings], "text")
     dense = load_recipe(START.recipe, [s for s in settings if s in _taken_by(START, settings)])
+    ranked = None
+    if not (own.search.beams or own.model.get("search_beams")):
+        ranked = int(min(own.search.share * documents, own.search.max_documents))
     return Grid(
         values,
         system,
         decoder=(own.model["decoder_dim"], own.model["decoder_layers"]),
         beams=search_beams(own, codebook_sizes(own, documents), documents),
+        ranked=ranked,
         batch=next(stage.batch_size for stage in dense.stages if stage.name == "encoder"),
     )
 

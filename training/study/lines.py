@@ -18,6 +18,8 @@ Interval = dict[str, float]
 """`mean`, and the ends `low` and `high` of its 95 % interval."""
 
 GENERATIVE, DENSE = "generative", "dense"
+IDS_ALONE = "ids alone"
+"""The generative system without its ranker."""
 DOUBLING = ("corpus", "dim", "decoder", "negatives", "beams")
 """Factors whose values are compared by their ratio; that of `hardness` by their difference."""
 _NUMBERED = ("dim", "negatives")  # a label that is no number is another kind of thing there

@@ -12,7 +12,7 @@ import numpy as np
 from hf_genret.errors import MissingExtraError
 from hf_genret.files import atomic_file
 from hf_genret.training.compare.tables import find
-from hf_genret.training.study.lines import DENSE, DOUBLING, GENERATIVE
+from hf_genret.training.study.lines import DENSE, DOUBLING, GENERATIVE, IDS_ALONE
 from hf_genret.training.study.tables import FACTORS, REFERENCE
 from hf_genret.training.study.verdicts import METRIC, NAMES
 
@@ -25,6 +25,7 @@ COLUMN, PAGE = 3.4, 7.1
 _LOOKS: dict[str, dict[str, Any]] = {
     GENERATIVE: {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     DENSE: {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    IDS_ALONE: {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
 }
 _OTHER: dict[str, Any] = {"color": "#009E73", "marker": "^", "linestyle": ":"}
 _METRICS = {"corpus": "hits@1"}  # others: METRIC

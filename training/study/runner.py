@@ -13,7 +13,15 @@ from hf_genret.evaluation.report import report as make_report
 from hf_genret.training.compare.checkpoints import Checkpoints, training_record
 from hf_genret.training.compare.plan import START
 from hf_genret.training.given import shown_setting
-from hf_genret.training.study.cells import Facts, Values, drop, load_cell, measure, save_cell
+from hf_genret.training.study.cells import (
+    Facts,
+    Values,
+    drop,
+    lines_of,
+    load_cell,
+    measure,
+    save_cell,
+)
 from hf_genret.training.study.clock import Clock, spoken
 from hf_genret.training.study.grid import Cell
 from hf_genret.training.study.plan import Study, Wish
@@ -120,8 +128,9 @@ class Runner:
         for cell in self.plan.cells:
             found = self.kept(cell)
             if found is not None:
-                cells.append({"slug": cell.slug, **found[0]})
-                values[cell.slug] = found[1]
+                for facts, own in lines_of(cell.slug, *found):
+                    cells.append(facts)
+                    values[facts["slug"]] = own
         return cells, values
 
     def _try(self, cell: Cell, name: str, rest: Sequence[Cell]) -> None:

@@ -60,7 +60,10 @@ _ABOUT = {
         "all), with paired 95 % bootstrap intervals over queries; in brackets in per cent of the "
         "line's mean."
     ),
-    "Quality": "Item-level, with 95 % bootstrap intervals over queries. *: the default setting.",
+    "Quality": (
+        "Item-level, with 95 % bootstrap intervals over queries. *: the default setting. Ids "
+        "alone: without the ranker, documents of a bucket in random order (exact expectation)."
+    ),
     "Probabilities": (
         "Of the distribution over all documents. KL (nats): from it to the one known from K "
         "sampled negatives. ECE: 15 bins of equal mass. log Z: mean and standard deviation over "

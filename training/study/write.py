@@ -89,11 +89,13 @@ def _how(report: Mapping[str, Any]) -> str:
         f"{study['train_queries']:,} training queries (own ones and pseudo-queries, made once), "
         f"{slices['test_queries']:,} test queries.",
         f"`generative` is the recipe {study['recipe']}, `dense` ranks every document with the same "
-        "encoder; where the settings of the first stage are equal they share it.",
+        "encoder; where the settings of the first stage are equal they share it. `ids alone` is "
+        "`generative` without its ranker, which scores as `dense` does.",
         f"The factor corpus has nested parts of {sizes} documents and "
         f"{slices['fixed_queries']:,} test queries, all of whose {slices['fixed_answers']:,} "
         "relevant documents are in the smallest part. A part trains on the queries whose documents "
-        "are in it. Other factors have all documents and all test queries.",
+        "are in it, and generative ranks as many documents of each part as of the whole where it "
+        "has them. Other factors have all documents and all test queries.",
         f"Every training of a stage has the same number of steps, whatever the corpus: {steps}.",
         "Hard negatives are trained in a stage of their own after the first, whose last weights "
         "count; elsewhere dev chooses the weights.",

@@ -171,6 +171,20 @@ def test_only_sizes_that_both_have_are_compared(make_study):
     assert by_id(study)["corpus"]["verdict"] == UNKNOWN
 
 
+def test_ids_alone_are_told_beside_the_system(make_study):
+    """Their own slope, and how far they are from dense; the verdict is the system's."""
+    study = make_study().line("corpus", "generative", {100: 0.5, 200: 0.4}, noise=0.01)
+    study.line("corpus", "dense", {100: 0.5, 200: 0.4}, noise=0.01)
+    before = by_id(study)
+    study.line("corpus", "ids alone", {100: 0.4, 200: 0.1}, noise=0.01)
+    found = by_id(study)
+    assert "Ids alone" not in before["corpus"]["evidence"] + before["whole_corpus"]["evidence"]
+    assert "without the ranker: -0.3000 [" in found["corpus"]["evidence"]
+    assert "dense less ids alone +0.2000 [" in found["corpus"]["evidence"]
+    assert "less dense: nDCG@10 -0.3000 [" in found["whole_corpus"]["evidence"]
+    assert found["corpus"]["verdict"] == before["corpus"]["verdict"]
+
+
 def changed(study, factor, change):
     """The study with other facts in the cells of a factor."""
     other = copy.deepcopy(study)

@@ -97,7 +97,8 @@ def test_the_whole_grid(whole):
     assert len([line for line in lines if line.endswith(": training")]) == 8
     assert any("s left" in line for line in lines)
     cells = {cell["slug"]: cell for cell in report["cells"]}
-    assert len(cells) == 24
+    alone = [cell for cell in report["cells"] if cell["system"] == "ids alone"]
+    assert len(cells) == 24 + len(alone)
     assert cells["corpus-50-dense-s0"]["value"] == 40
     assert cells["corpus-100-dense-s0"]["value"] == 80
     assert cells["dim-full-dense-s0"]["value"] == 16
@@ -118,6 +119,8 @@ def test_probabilities_of_cells(whole):
     """Of all documents; other beams do not change them."""
     cells = {cell["slug"]: cell for cell in whole[1]["cells"]}
     for slug, cell in cells.items():
+        if cell["system"] == "ids alone":
+            continue
         other_beams = slug.startswith("beams-") and "reference" not in slug
         assert (cell["calibration"] is None) == (cell["spectrum"] is None) == other_beams
     generative = cells["corpus-100-generative-s0"]
@@ -136,12 +139,41 @@ def test_values_are_those_of_the_same_queries(whole):
     """One a query, whose means the cell says."""
     folder, report, _ = whole
     for cell in report["cells"]:
-        values = load_file(folder / "cells" / cell["slug"] / "values.safetensors")
+        alone = "alone." * (cell["system"] == "ids alone")
+        place = folder / "cells" / cell["slug"].removesuffix("-ids-alone")
+        values = load_file(place / "values.safetensors")
+        values = {n.removeprefix(alone): v for n, v in values.items() if ("." in n) == bool(alone)}
         assert set(values) == {"hits@1", "hits@10", "mrr@10", "ndcg@10", "recall@100"}
         assert {len(column) for column in values.values()} == {cell["queries"]}
         for name, column in values.items():
             assert column.dtype == np.float32 and set(cell["metrics"][name]) == {*INTERVAL}
             assert cell["metrics"][name]["mean"] == pytest.approx(np.nanmean(column), abs=1e-6)
+
+
+def test_ids_alone_stand_beside_what_ranks(whole):
+    """Where what is ranked differs between cells, and without figures that are the system's."""
+    cells = {cell["slug"]: cell for cell in whole[1]["cells"]}
+    alone = {slug for slug, cell in cells.items() if cell["system"] == "ids alone"}
+    own = {slug.removesuffix("-ids-alone") for slug in alone}
+    assert own == {
+        *(f"corpus-{n}-generative-s0" for n in (50, 100)),
+        *(f"beams-{n}-generative-s0" for n in (1, 2)),
+        "zero_shot-another-corpus-generative-s0",
+    }
+    for slug in own:
+        whole_system, ids = cells[slug], cells[f"{slug}-ids-alone"]
+        assert ids["documents_ranked"] == whole_system["documents_ranked"]
+        assert ids["costs"] is None and "alone" not in whole_system
+        # the same documents, in another order
+        assert ids["metrics"]["recall@100"] == pytest.approx(whole_system["metrics"]["recall@100"])
+
+
+def test_parts_of_a_corpus_rank_as_many_documents(whole):
+    """As the whole one, not the same share; buckets stay whole."""
+    cells = {cell["slug"]: cell for cell in whole[1]["cells"]}
+    part, all_of_it = (cells[f"corpus-{n}-generative-s0"] for n in (50, 100))
+    assert int(0.09 * 80) == 7  # allowed of 80 documents
+    assert all_of_it["search_beams"] == 7 // 5 and part["search_beams"] == 7 // 3
 
 
 def test_started_again_it_goes_on(wish, tmp_path, trained, monkeypatch):
