@@ -177,7 +177,8 @@ def each_head_has_low_rank(found: Findings) -> Statement:
 def _dense_spectra(found: Findings) -> list[Any]:
     """Spectra of dense cells, one a width."""
     spectra = [point.figure("spectrum") for point in found.points(ids=False)]
-    return list({s["dim"]: s for s in reversed(spectra) if s is not None}.values())[::-1]
+    first = {s["dim"]: s for s in reversed(spectra) if s is not None}
+    return [first[dim] for dim in sorted(first)]
 
 
 def _grows(found: Findings, name: str, figure: str, what: str, text: str) -> Statement:
