@@ -56,11 +56,13 @@ def test_equal_to_sampling_on_larger_buckets():
     for query in range(3):
         rankings = [
             np.concatenate([rng.permutation(bucket) for bucket in buckets[query]])
-            for _ in range(6000)
+            for _ in range(4000)
         ]
         sampled = item_metrics(rankings, [relevant[query]] * len(rankings), (10, 25))
         for name, value in items.items():
-            assert value[query] == pytest.approx(sampled[name].mean(), abs=0.025), name
+            # a hit is 0 or 1, whose mean is less certain than that of what lies between
+            error = 0.025 if name.startswith("hit") else 0.012
+            assert value[query] == pytest.approx(sampled[name].mean(), abs=error), name
 
 
 @pytest.mark.parametrize("limit", [1, 4, 5, 7, 20])
