@@ -221,8 +221,12 @@ def search_beams(recipe: Recipe, sizes: list[int], documents: int) -> int:
     leaves = math.prod(sizes)
     paths = documents * (sizes[0] if in_trees(recipe) else ids_each(recipe))
     fullest = -(-paths // min(leaves, paths))
-    allowed = min(recipe.search.share * documents, recipe.search.max_documents)
-    return max(1, min(leaves, int(allowed / fullest)))
+    return max(1, min(leaves, int(documents_allowed(recipe, documents) / fullest)))
+
+
+def documents_allowed(recipe: Recipe, documents: int) -> float:
+    """How many of the documents may be ranked for a query, where leaves are not counted."""
+    return min(recipe.search.share * documents, recipe.search.max_documents)
 
 
 def take_over(

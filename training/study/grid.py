@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from hf_genret.errors import ConfigError
-from hf_genret.training.build import codebook_sizes, search_beams
+from hf_genret.training.build import codebook_sizes, documents_allowed, search_beams
 from hf_genret.training.checks import nearest
 from hf_genret.training.compare.names import System, parse_system
 from hf_genret.training.compare.plan import START
@@ -284,7 +284,7 @@ def make_grid(recipe: str, values: Values, settings: Sequence[str], documents: i
     dense = load_recipe(START.recipe, [s for s in settings if s in _taken_by(START, settings)])
     ranked = None
     if not (own.search.beams or own.model.get("search_beams")):
-        ranked = int(min(own.search.share * documents, own.search.max_documents))
+        ranked = int(documents_allowed(own, documents))
     return Grid(
         values,
         system,
