@@ -15,9 +15,10 @@ from torch import nn
 from hf_genret.adapters import merge_lora
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.dataset_search import search_dataset
-from hf_genret.encoding import ItemSource, pooled_vectors
+from hf_genret.encoding import ItemSource, QuerySource, pooled_vectors
 from hf_genret.errors import ConfigError, DataError, MissingExtraError
 from hf_genret.evaluation import Run, evaluate_run
+from hf_genret.evaluation.query_loss import query_loss
 from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
 from hf_genret.training.controls import FOLDER, load_control
@@ -115,13 +116,17 @@ class Bench:
         return out
 
     def index_facts(self, pools: dict[str, float | None]) -> dict[str, Any]:
-        """Docid quality of the checkpoint and its controls: use of codes, buckets, APE."""
+        """Docid quality of the checkpoint and its controls: use of codes, buckets, APE, loss."""
         models = {"generative": self.retriever.model}
         for ids in ("kmeans", "rq"):
             if self._has(f"{ids}.safetensors"):
                 models[ids] = self._load(ids)
+        source = QuerySource(self.retriever.model, self.queries, self.retriever.processing_class)
         return {
-            name: ids_report(model, self.data, self.split, pool=pools.get(name), seed=self.seed)
+            name: {
+                **ids_report(model, self.data, self.split, pool=pools.get(name), seed=self.seed),
+                "query_loss": query_loss(model, source, self.queries.relevant),
+            }
             for name, model in models.items()
         }
 

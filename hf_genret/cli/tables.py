@@ -30,6 +30,7 @@ def show_report(output: Output, report: Mapping[str, Any]) -> None:
     output.console.print(table(report))
     _show_groups(output, report["systems"])
     _show_ids(output, report)
+    _show_losses(output, report)
     if report.get("history_not_excluded"):
         output.console.print("The same with items of the history left in:")
         output.console.print(table({**report, "systems": report["history_not_excluded"]}))
@@ -64,6 +65,15 @@ def _show_ids(output: Output, report: Mapping[str, Any]) -> None:
         mean = alone.get("mean")
         more = "" if mean is None else f"; ids alone R@10 {mean:.3f}"
         output.console.print(escape(f"{name}, APE in nats: {', '.join(parts)}{more}"))
+
+
+def _show_losses(output: Output, report: Mapping[str, Any]) -> None:
+    """What queries still do not say of each code, beside an even guess."""
+    for name, index in report.get("index", {}).items():
+        levels = [f"{level['loss']:.2f} ({level['even']:.2f})" for level in index["query_loss"]]
+        if levels:
+            losses = ", ".join(levels)
+            output.console.print(escape(f"{name}, loss by level in nats (even guess): {losses}"))
 
 
 def show_hits(output: Output, title: str, hits: Sequence[Mapping[str, Any]]) -> None:

@@ -124,6 +124,8 @@ def test_the_report_on_test(evaluated):
     assert evaluated["systems"]["dense"]["documents_ranked"] == 200
     assert set(evaluated["index"]) == {"generative", "kmeans"}
     assert "ape" in evaluated["index"]["generative"]
+    losses = evaluated["index"]["generative"]["query_loss"]
+    assert len(losses) == 2 and all(level["loss"] < level["even"] for level in losses)
     assert evaluated["command"].startswith("hf-genret evaluate CHECKPOINT DATA")
     json.dumps(evaluated)
 

@@ -42,7 +42,9 @@ def _explained(report: Facts, title: str) -> str:
             "Codes used and balance level by level (1 is even; GenRet's diversity), pooled over "
             "parents. APE: how far what one training query or user takes is scattered over "
             "buckets, in nats, beside random ids with the same bucket sizes; lower is better at "
-            "equal balance. Ids alone: leaves in the order of the beam, their documents in random "
+            "equal balance. Loss by level: cross-entropy of relevant documents' codes after the "
+            "right codes before, in nats, beside that of an even guess. Ids alone: leaves in the "
+            "order of the beam, their documents in random "
             "order (exact expectation). R@10 in buckets counts k in buckets, and a bucket with a "
             "relevant document as found: no measure of documents."
             + (" ids: no decoder was trained for these and nothing searched." * only_ids)

@@ -10,9 +10,11 @@ import torch
 
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.dataset_search import search_dataset
+from hf_genret.encoding import QuerySource
 from hf_genret.errors import DataError
 from hf_genret.evaluation import Run, as_dicts, check_ids, evaluate_run, training_counts
 from hf_genret.evaluation.docids import leaf_of_row
+from hf_genret.evaluation.query_loss import query_loss
 from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
 from hf_genret.training.compare.checkpoints import training_record
@@ -88,6 +90,8 @@ class Measurer:
         facts["beam_weight"] = model.config.beam_weight
         if has_ids(record):
             facts |= self.ids(model, record, facts["documents_ranked"], seed)
+            source = QuerySource(model, self.queries, retriever.processing_class)
+            facts["ids"]["query_loss"] = query_loss(model, source, self.queries.relevant)
         return run, facts
 
     def run(self, name: str, retriever: GenRetriever, record: dict[str, Any]) -> Run:

@@ -20,7 +20,7 @@ from hf_genret.training.compare.names import System
 from hf_genret.training.compare.only_ids import model_with_ids
 from hf_genret.training.compare.plan import Plan
 
-FORMAT = 3
+FORMAT = 4
 """Of the figures; kept ones of another format are measured anew."""
 _EVEN = 0.5  # weight of both systems where there is no dev query to choose it
 

@@ -123,6 +123,7 @@ def id_columns(report: Facts) -> list[Column]:
         Column("share their id", _duplicates),
         Column("APE of leaves (random)", _ape("leaf")),
         Column("APE of level 1 (random)", _ape("level_1")),
+        Column("loss by level (even)", _losses),
         Column(f"ids alone, {_SHOWN[metric]}", _mean("expectation", metric)),
         Column("ids alone, R@100", _mean("expectation", "recall@100")),
         Column("R@10 in buckets", _mean("bucket", "bucket_recall@10")),
@@ -243,6 +244,14 @@ def _duplicates(facts: Facts) -> str:
     shared = find(facts, "ids", "buckets", "duplicate_ids")
     total = find(facts, "ids", "documents")
     return percent(shared / total) if total else "-"
+
+
+def _losses(facts: Facts) -> str:
+    levels: Sequence[Facts] = find(facts, "ids", "query_loss") or ()
+    return (
+        " ".join(f"{number(level['loss'], 2)} ({number(level['even'], 2)})" for level in levels)
+        or "-"
+    )
 
 
 def _ape(level: str) -> Callable[[Facts], str]:

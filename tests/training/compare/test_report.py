@@ -28,6 +28,7 @@ def test_every_part_of_a_report_is_there(compared):
     assert {"mean", "low", "high", "seeds", "spread"} == set(entry["metrics"]["ndcg@10"])
     assert {"seen", "unseen", "mixed", "frequency", "frequency5"} <= set(entry)
     assert entry["ids"]["codebook_sizes"] == [3, 3] and entry["ids"]["ape"]["leaf"]["ape"] >= 0
+    assert [level["even"] for level in entry["ids"]["query_loss"]] == [np.log(3)] * 2
     assert entry["expectation"]["recall@10"]["mean"] >= 0 and "bucket_recall@10" in entry["bucket"]
     costs = entry["costs"]
     assert costs["weight_bytes"] > 0 and costs["vector_bytes"] == 80 * 16 * 4
