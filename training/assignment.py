@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hf_genret.indexing import assign_within, node_numbers
 from hf_genret.indexing.by_model import level_scores
 from hf_genret.indexing.capacity import Method
 from hf_genret.indexing.scratch import BUDGET, ScratchMatrix, blocks
+from hf_genret.modeling import EncoderOutput
 from hf_genret.training.batches import interactions
 from hf_genret.training.workshop import Facts, Workshop
 
@@ -62,11 +64,12 @@ def reassign(shop: Workshop, setting: Any) -> Facts:
     For every item log P(code | query, parent) is summed over its training queries, its own
     item-side distribution is added once, and each parent's items are assigned exactly (or
     greedily, as the paper does) under capacity. `setting` is a method or a dictionary with
-    `method` and `levels` (from 1; all but the first by default).
+    `method` and `levels` (from 1, or `all`; all but the first by default).
     """
     options = setting if isinstance(setting, dict) else {"method": setting}
     depth = len(shop.sizes)
     levels = options.get("levels") or list(range(min(2, depth), depth + 1))
+    levels = list(range(1, depth + 1)) if levels == "all" else levels
     if levels != list(range(levels[0], depth + 1)):
         raise ConfigError(
             f"reassign: levels is {levels}; ids below a level that moves move with it, so all "
@@ -113,24 +116,43 @@ def query_log_likelihood(
     Returns:
         float64 [items, K]; zeros for an item without training queries.
     """
-    data, model = shop.data, shop.model
     rows = range(len(shop.state.codes)) if rows is None else rows
     total = np.zeros((len(rows), shop.sizes[level]))
+    for asked, encoded in encoded_pairs(shop, batch_size, rows=rows):
+        prefix = shop.state.codes[torch.from_numpy(asked), :level].to(shop.model.device)
+        with torch.no_grad():
+            logits = shop.model.level_logits(encoded, prefix)
+        log_p = logits.double().log_softmax(-1).cpu().numpy()
+        np.add.at(total, asked - rows.start, log_p)
+    return total
+
+
+def encoded_pairs(
+    shop: Workshop, batch_size: int = 512, *, rows: range | None = None
+) -> Iterator[tuple[np.ndarray, EncoderOutput]]:
+    """The training pairs without gradients, in batches of similar length.
+
+    Args:
+        shop: The model, the items and their training pairs.
+        batch_size: Pairs read at once.
+        rows: Items whose pairs are wanted; all by default.
+
+    Yields:
+        The item row of each pair of a batch and what the encoder emitted for their queries.
+    """
+    data, model = shop.data, shop.model
+    rows = range(len(shop.state.codes)) if rows is None else rows
     mine = np.flatnonzero((data.pair_row >= rows.start) & (data.pair_row < rows.stop))
     lengths = data.train.lengths()[data.pair_query[mine]]
     order = mine[np.argsort(-lengths, kind="stable")]
     model.eval()
     starts = range(0, len(order), batch_size)
-    with torch.no_grad():
-        for first in tqdm(starts, desc="Likelihood", disable=len(starts) < 20, leave=False):
-            pairs = order[first : first + batch_size]
-            asked = data.pair_row[pairs]
-            inputs = to_device(data.train.batch(data.pair_query[pairs]), model.device)
-            prefix = shop.state.codes[torch.from_numpy(asked), :level].to(model.device)
-            logits = model.level_logits(model.encode_query(**inputs), prefix)
-            log_p = logits.double().log_softmax(-1).cpu().numpy()
-            np.add.at(total, asked - rows.start, log_p)
-    return total
+    for first in tqdm(starts, desc="Reading pairs", disable=len(starts) < 20, leave=False):
+        pairs = order[first : first + batch_size]
+        inputs = to_device(data.train.batch(data.pair_query[pairs]), model.device)
+        with torch.no_grad():
+            encoded = model.encode_query(**inputs)
+        yield data.pair_row[pairs], encoded
 
 
 def _use(shop: Workshop, level: int) -> Facts:

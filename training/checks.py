@@ -196,7 +196,9 @@ def _check_action(name: str, setting: Any, where: str) -> None:
         if lacking:
             raise ConfigError(f"{where} lacks {', '.join(sorted(lacking))}.")
     elif name == "codebook":
-        known(str(setting), ("balanced", "plain"), f"setting of {where}")
+        known(str(setting), ("balanced", "plain", "query_aware"), f"setting of {where}")
+    elif name == "clusters":
+        known(str(setting), ("balanced", "query_aware"), f"setting of {where}")
     elif name == "paths":
         from hf_genret.training.path_assignment import PathSettings  # it needs models
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from hf_genret.checkpoints import load_documents, load_model, locate
 from hf_genret.data import Documents
-from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.indexing import (
     hierarchical_kmeans,
@@ -20,7 +19,7 @@ from hf_genret.indexing import (
     residual_kmeans,
     running_numbers,
 )
-from hf_genret.indexing.collaborative import collaborative_vectors, query_aware_vectors
+from hf_genret.indexing.collaborative import collaborative_vectors
 from hf_genret.indexing.forest import forest
 from hf_genret.indexing.id_files import read_ids
 from hf_genret.indexing.quantizers import product_quantization, rq_vae, vq_vae
@@ -43,10 +42,7 @@ def _kmeans(shop: Workshop, vectors: np.ndarray | None = None) -> np.ndarray:
 
 def _query_aware(shop: Workshop) -> np.ndarray:
     """k-means of documents as their queries see them (bottleneck-minimal indexing, ICML 2024)."""
-    data = shop.data
-    queries = pooled_vectors(shop.model, data.train).numpy()
-    vectors = query_aware_vectors(shop.vectors, queries, data.pair_query, data.pair_row)
-    return _kmeans(shop, vectors)
+    return _kmeans(shop, shop.query_aware_vectors)
 
 
 def _collaborative(shop: Workshop) -> np.ndarray:

@@ -8,24 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_genret.encoding import encode, pooled_vectors
+from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import ConfigError
 from hf_genret.indexing import (
-    balanced_kmeans,
     cluster_level,
-    kmeans,
     node_centroids,
-    node_numbers,
     running_numbers,
 )
-from hf_genret.indexing.constrained import constrained_kmeans
-from hf_genret.modeling import EncoderOutput
-from hf_genret.modeling.heads_genret import ClusterHeads, CodebookHeads
-from hf_genret.modeling.indexers_genret import ResidualIndexer
+from hf_genret.modeling.heads_genret import ClusterHeads
 from hf_genret.training.assignment import assign, reassign
+from hf_genret.training.codebook_starts import QUERY_AWARE, start_codebooks
 from hf_genret.training.given import give_codes
 from hf_genret.training.path_assignment import assign_paths
 from hf_genret.training.workshop import Facts, Workshop
@@ -36,11 +30,14 @@ Action = Callable[[Workshop, Any], Facts]
 
 
 def start_clusters(shop: Workshop, setting: Any) -> Facts:
-    """Start a level's heads at balanced clusters of the items below each parent."""
-    del setting
+    """Start a level's heads at balanced clusters of the items below each parent.
+
+    `setting` says what is clustered: `balanced` the items' vectors, `query_aware` items as their
+    queries see them. The heads stand at the centres of the items' own vectors in either case.
+    """
     level = shop.stage.level - 1
     codes = cluster_level(
-        shop.vectors,
+        shop.query_aware_vectors if setting == QUERY_AWARE else shop.vectors,
         shop.parents(level),
         shop.sizes[level],
         seed=shop.seed + level,
@@ -75,105 +72,6 @@ def start_heads(
             continue
         centres = node_centroids(points, codes, shop.sizes, level, normalize=shop.cosine)
         heads.start(level, torch.from_numpy(centres))
-
-
-def start_codebooks(shop: Workshop, setting: Any) -> Facts:
-    """Start codebooks at clusters of what they have to describe, level by level.
-
-    They are those of codebook heads (GenRet, section 3.3; DGI, section 4.6), or of an indexer that
-    has codebooks of its own; codebook heads beside a residual quantizer start with it. Cluster
-    heads have one below each prefix. `setting` is `balanced`, `plain`, or a dictionary for
-    `constrained_kmeans` with `size_min` and `size_max` as multiples of N / K.
-    """
-    owner = shop.model.indexer
-    if not hasattr(owner, "codebooks"):
-        owner = shop.model.heads
-        if not isinstance(owner, (CodebookHeads, ClusterHeads)):
-            raise ConfigError("codebook: the model has no codebooks (head_type or indexer).")
-    codes = shop.state.codes.clone()
-    for level in shop.levels:
-        points = codebook_points(shop, owner, level, codes)
-        if isinstance(owner, ClusterHeads) and not owner.is_flat(level):
-            codes[:, level] = _start_node_codebooks(shop, owner, level, points, codes, setting)
-            shop.state.start_codes[:, level] = codes[:, level]
-            continue
-        size = shop.sizes[level]
-        seed = shop.seed + level
-        if setting == "plain":
-            found = kmeans(points, size, seed=seed)
-        elif setting == "balanced":
-            found = balanced_kmeans(points, size, seed=seed)
-        else:
-            even = len(points) / size
-            low, high = (float(setting[name]) * even for name in ("size_min", "size_max"))
-            found = constrained_kmeans(
-                points, size, seed=seed, size_min=int(low), size_max=int(np.ceil(high))
-            )
-        owner.start(level, torch.from_numpy(found.centroids))
-        if isinstance(owner, ResidualIndexer) and isinstance(shop.model.heads, CodebookHeads):
-            shop.model.heads.start(level, torch.from_numpy(found.centroids))
-        codes[:, level] = torch.from_numpy(found.labels.astype(np.int64))
-        shop.state.start_codes[:, level] = codes[:, level]
-    return {"codebook": str(setting)}
-
-
-def _start_node_codebooks(
-    shop: Workshop, heads: ClusterHeads, level: int, points: np.ndarray, codes: Tensor, setting: Any
-) -> Tensor:
-    """Cluster the points below each prefix and put that prefix's codebook there; labels [N]."""
-    if setting not in ("balanced", "plain"):
-        raise ConfigError("codebook: bounds of sizes need one codebook a level, not one a prefix.")
-    if shop.cosine:
-        points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
-    known = codes.numpy()
-    nodes = node_numbers(known, shop.sizes, level - 1) if level else np.zeros(len(known), np.int64)
-    labels = cluster_level(
-        points,
-        nodes,
-        shop.sizes[level],
-        seed=shop.seed + level,
-        balanced=setting == "balanced",
-        cosine=shop.cosine,
-    )
-    together = known.copy()
-    together[:, level] = labels
-    centres = node_centroids(points, together, shop.sizes, level, normalize=shop.cosine)
-    heads.start(level, torch.from_numpy(centres), keep=True)
-    return torch.from_numpy(labels.astype(np.int64))
-
-
-def codebook_points(shop: Workshop, owner: Any, level: int, codes: Tensor) -> np.ndarray:
-    """What the codebook of a level has to describe of every item, float32 [N, width].
-
-    Args:
-        shop: Model and items.
-        owner: The codebook heads, or an indexer with codebooks.
-        level: From 0.
-        codes: [N, L], the codes of the levels before.
-    """
-    out: np.ndarray | None = None
-    for numbers, encoded in encode(shop.model, shop.data.items, description="Reading items"):
-        prefix = codes[torch.from_numpy(numbers), :level].to(shop.model.device)
-        with torch.no_grad():
-            points = _points(shop, owner, level, encoded, prefix).float().cpu().numpy()
-        if out is None:
-            out = np.empty((len(codes), points.shape[1]), dtype=np.float32)
-        out[numbers] = points
-    assert out is not None  # a corpus has documents
-    return out
-
-
-def _points(
-    shop: Workshop, owner: Any, level: int, encoded: EncoderOutput, prefix: Tensor
-) -> Tensor:
-    """Of a batch: of an indexer its targets, of heads that index by themselves their points."""
-    if owner is shop.model.indexer:
-        points: Tensor = owner.target(level, encoded.pooler_output, prefix)
-    elif shop.model.indexer is None:
-        points = shop.model.path_points(encoded, prefix)[level]
-    else:
-        points = owner.residual(encoded.pooler_output, prefix)
-    return points
 
 
 def give_ids(shop: Workshop, setting: str) -> Facts:

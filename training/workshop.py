@@ -10,6 +10,7 @@ from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import ConfigError
 from hf_genret.evaluation.health import Finding
 from hf_genret.indexing import node_numbers
+from hf_genret.indexing.collaborative import query_aware_vectors
 from hf_genret.modeling import GenRetModel
 from hf_genret.training.batches import TrainingData
 from hf_genret.training.curriculum import RunState, Stage
@@ -50,6 +51,12 @@ class Workshop:
         if self._vectors is None:
             self._vectors = pooled_vectors(self.model, self.data.items).numpy()
         return self._vectors
+
+    @property
+    def query_aware_vectors(self) -> np.ndarray:
+        """Items as their training queries see them, float32 [N, D]."""
+        queries = pooled_vectors(self.model, self.data.train).numpy()
+        return query_aware_vectors(self.vectors, queries, self.data.pair_query, self.data.pair_row)
 
     @property
     def cosine(self) -> bool:

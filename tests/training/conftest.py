@@ -18,7 +18,8 @@ from hf_genret.modeling import GenRetConfig, GenRetModel
 from hf_genret.training import GenRetTrainer, GenRetTrainingArguments
 from hf_genret.training.bag import bag_start, train_tokenizer
 from hf_genret.training.batches import TrainingData
-from hf_genret.training.curriculum import stages_from
+from hf_genret.training.curriculum import RunState, stages_from
+from hf_genret.training.workshop import Workshop
 
 _SYLLABLES = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "an", "il")]
 
@@ -321,3 +322,17 @@ def encoder_at() -> Callable[..., Path]:
 def pooling_at() -> Callable[..., Path]:
     """`write_pooling`."""
     return write_pooling
+
+
+@pytest.fixture
+def shop_with(tiny, model_on, pairs_of):
+    """A workshop on the tiny corpus, at all levels of an untrained model or at one of them."""
+
+    def make(level: int = 0, **settings: Any) -> Workshop:
+        model, tokenizer = model_on(tiny, **settings)
+        state = RunState.fresh(60, model.config.num_levels)
+        entry = {"name": "s", "objective": "uri", "train": ["heads"], "level": level}
+        data = pairs_of(tiny, model, tokenizer)
+        return Workshop(model, data, state, stages_from([entry])[0], seed=0)
+
+    return make

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from hf_genret.data import Queries
+from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import ConfigError
-from hf_genret.indexing import node_centroids
+from hf_genret.indexing import cluster_level, node_centroids
 from hf_genret.training.assignment import query_log_likelihood
 from hf_genret.training.curriculum import RunState, stages_from
 from hf_genret.training.stage_actions import ACTIONS, perform
@@ -94,6 +95,32 @@ def test_an_untrained_model_repeats_its_clusters(shop):
     perform(shop, {"clusters": "balanced"})
     facts = perform(shop, {"assign": "exact"})
     assert facts["changed_from_start"] < 0.1 and facts["displaced"] < 0.1
+
+
+def test_clusters_of_what_queries_say(tiny, shop):
+    """A document's vector and those of its queries, the mean of all; heads at its own vectors."""
+    perform(shop, {"clusters": "query_aware"})
+    queries = pooled_vectors(shop.model, shop.data.train).numpy()
+    seen = np.stack(
+        [
+            np.mean(
+                [
+                    own,
+                    *(queries[n] for n, r in enumerate(tiny.splits["train"].relevant) if row in r),
+                ],
+                0,
+            )
+            for row, own in enumerate(shop.vectors)
+        ]
+    )
+    seen /= np.linalg.norm(seen, axis=1, keepdims=True)
+    found = cluster_level(seen, np.zeros(60), 4, seed=0, cosine=True)
+    assert shop.state.start_codes[:, 0].tolist() == found.tolist()
+    assert (
+        found.tolist() != cluster_level(shop.vectors, np.zeros(60), 4, seed=0, cosine=True).tolist()
+    )
+    centres = node_centroids(shop.vectors, found[:, None], [4], 0, normalize=True)
+    assert np.allclose(shop.model.heads.centres[0].detach().numpy(), centres, atol=1e-6)
 
 
 @pytest.mark.parametrize("ids", ["kmeans", "rq", "random"])
@@ -250,10 +277,11 @@ def test_reassignment_is_the_best_of_all(tiny, model_on, pairs_of):
     assert facts["leaves_changed"] == pytest.approx(changed)
 
 
-def test_reassignment_of_all_levels(shop):
+@pytest.mark.parametrize("levels", [[1, 2], "all"])
+def test_reassignment_of_all_levels(shop, levels):
     """Level 1 may move too; everything below is assigned again, in its new parent."""
     perform(shop, {"ids": "random"})
-    facts = perform(shop, {"reassign": {"method": "greedy", "levels": [1, 2]}})
+    facts = perform(shop, {"reassign": {"method": "greedy", "levels": levels}})
     assert counts(shop.state.codes[:, 0] * 3 + shop.state.codes[:, 1], 12) == [5] * 12
     assert {"displaced_1", "displaced_2"} <= set(facts) and facts["leaves_changed"] > 0
 
@@ -281,101 +309,6 @@ def test_unknown_actions(shop):
         perform(shop, {"asign": "greedy"})
     with pytest.raises(ConfigError, match="ids: 'means' is unknown; known: kmeans, em, random, rq"):
         perform(shop, {"ids": "means"})
-
-
-# ---- codebooks ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def shop_with(tiny, model_on, pairs_of):
-    """A workshop at all levels of an untrained model with other settings."""
-
-    def make(level: int = 0, **settings: Any) -> Workshop:
-        model, tokenizer = model_on(tiny, **settings)
-        state = RunState.fresh(60, model.config.num_levels)
-        return Workshop(model, pairs_of(tiny, model, tokenizer), state, stage(level), seed=0)
-
-    return make
-
-
-def means(points: np.ndarray, codes: torch.Tensor, size: int) -> np.ndarray:
-    labels = codes.numpy()
-    return np.stack([points[labels == code].mean(0) for code in range(size)])
-
-
-def test_codebook_heads_start_at_clusters_of_their_points(shop_with):
-    """Level 1 of the vectors, level 2 of what level 1 leaves over; the labels are kept."""
-    shop = shop_with(head_type="codebook")
-    perform(shop, {"codebook": "balanced"})
-    start, heads = shop.state.start_codes, shop.model.heads
-    first, second = (centres.detach().numpy() for centres in heads.centres)
-    assert np.allclose(first, means(shop.vectors, start[:, 0], 4), atol=1e-5)
-    left = shop.vectors - first[start[:, 0]]
-    assert np.allclose(second, means(left, start[:, 1], 3), atol=1e-5)
-    assert counts(start[:, 0], 4) == [15] * 4 and counts(start[:, 1], 3) == [20] * 3
-    assert (shop.state.codes == -1).all()
-
-
-def test_one_level_s_codebook(shop_with):
-    """The stage's level alone, below the codes that were assigned before."""
-    shop = shop_with(2, head_type="codebook")
-    with torch.no_grad():
-        shop.model.heads.centres[0].normal_()
-    before = shop.model.heads.centres[0].detach().clone()
-    shop.state.codes[:, 0] = torch.arange(60) % 4
-    perform(shop, {"codebook": "plain"})
-    start = shop.state.start_codes
-    assert (start[:, 0] == -1).all() and torch.equal(shop.model.heads.centres[0], before)
-    left = shop.vectors - before[shop.state.codes[:, 0]].numpy()
-    found = shop.model.heads.centres[1].detach().numpy()
-    nearest = ((left[:, None] - found) ** 2).sum(-1).argmin(1)
-    assert start[:, 1].tolist() == nearest.tolist()  # Lloyd's end: each the nearest centre
-
-
-def test_an_untrained_quantizer_repeats_its_codebooks(shop_with):
-    """Plain k-means, then the most probable code of every level by distance: the clusters."""
-    shop = shop_with(indexer="rq", indexer_similarity="distance")
-    perform(shop, {"codebook": "plain"})
-    facts = perform(shop, {"assign": "argmax"})
-    assert torch.equal(shop.state.codes, shop.state.start_codes)
-    assert facts["changed_from_start_1"] == facts["changed_from_start_2"] == 0
-
-
-def test_a_codebook_between_bounds(shop_with):
-    """Sizes as multiples of the even one, 15: between 12 and 18 here."""
-    shop = shop_with(1, head_type="codebook")
-    setting = {"method": "constrained", "size_min": 0.8, "size_max": 1.2}
-    perform(shop, {"codebook": setting})
-    loads = counts(shop.state.start_codes[:, 0], 4)
-    assert min(loads) >= 12 and max(loads) <= 18 and sum(loads) == 60
-
-
-@pytest.mark.parametrize("indexer", ["rq", "pq"])
-def test_an_indexer_s_own_codebooks(shop_with, indexer):
-    """A residual quantizer describes what is left, a product quantizer its part of the vector."""
-    shop = shop_with(indexer=indexer)
-    perform(shop, {"codebook": "balanced"})
-    start = shop.state.start_codes
-    first, second = (book.detach().numpy() for book in shop.model.indexer.codebooks)
-    one, two = shop.vectors, shop.vectors - first[start[:, 0]] if indexer == "rq" else None
-    if indexer == "pq":
-        one, two = shop.vectors[:, :8], shop.vectors[:, 8:]
-    assert np.allclose(first, means(one, start[:, 0], 4), atol=1e-5)
-    assert np.allclose(second, means(two, start[:, 1], 3), atol=1e-5)
-
-
-def test_a_tied_quantizer_starts_the_heads(shop_with):
-    """DGI: one Parameter for both."""
-    shop = shop_with(head_type="codebook", indexer="tied", indexer_scale=0)
-    perform(shop, {"codebook": "balanced"})
-    first = shop.model.heads.centres[0].detach().numpy()
-    assert np.allclose(first, means(shop.vectors, shop.state.start_codes[:, 0], 4), atol=1e-5)
-
-
-def test_a_model_without_codebooks(shop_with):
-    """One sentence."""
-    with pytest.raises(ConfigError, match="codebook: the model has no codebooks"):
-        perform(shop_with(head_type="plain"), {"codebook": "balanced"})
 
 
 # ---- names --------------------------------------------------------------------------------
