@@ -101,36 +101,32 @@ def codebook_points(
         queries: The mean of an item's point and those of the training queries that it answers,
             which take its codes before (`query_aware_vectors` for points).
     """
-    model, data = shop.model, shop.data
-
-    def points(encoded: EncoderOutput, rows: np.ndarray) -> np.ndarray:
-        prefix = codes[torch.from_numpy(rows), :level].to(model.device)
-        with torch.no_grad():
-            found: np.ndarray = _points(shop, owner, level, encoded, prefix).float().cpu().numpy()
-        return found
-
     total: np.ndarray | None = None
-    for numbers, encoded in encode(model, data.items, description="Reading items"):
-        found = points(encoded, numbers)
+    for rows, encoded in encode(shop.model, shop.data.items, description="Reading items"):
+        found = _points(shop, owner, level, encoded, codes[torch.from_numpy(rows), :level])
         if total is None:
             total = np.empty((len(codes), found.shape[1]), dtype=np.float32)
-        total[numbers] = found
+        total[rows] = found
     assert total is not None  # a corpus has documents
     if queries:
         for rows, encoded in encoded_pairs(shop):
-            np.add.at(total, rows, points(encoded, rows))
-        total /= 1 + np.bincount(data.pair_row, minlength=len(codes))[:, None]
+            found = _points(shop, owner, level, encoded, codes[torch.from_numpy(rows), :level])
+            np.add.at(total, rows, found)
+        total /= 1 + np.bincount(shop.data.pair_row, minlength=len(codes))[:, None]
     return total
 
 
 def _points(
     shop: Workshop, owner: Any, level: int, encoded: EncoderOutput, prefix: Tensor
-) -> Tensor:
+) -> np.ndarray:
     """Of a batch: of an indexer its targets, of heads that index by themselves their points."""
-    if owner is shop.model.indexer:
-        points: Tensor = owner.target(level, encoded.pooler_output, prefix)
-    elif shop.model.indexer is None:
-        points = shop.model.path_points(encoded, prefix)[level]
-    else:
-        points = owner.residual(encoded.pooler_output, prefix)
-    return points
+    prefix = prefix.to(shop.model.device)
+    with torch.no_grad():
+        if owner is shop.model.indexer:
+            points: Tensor = owner.target(level, encoded.pooler_output, prefix)
+        elif shop.model.indexer is None:
+            points = shop.model.path_points(encoded, prefix)[level]
+        else:
+            points = owner.residual(encoded.pooler_output, prefix)
+    found: np.ndarray = points.float().cpu().numpy()
+    return found
