@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hf_genret.data import Documents, Queries, RetrievalData, load_data
-from hf_genret.encoding import ItemSource, QuerySource
+from hf_genret.encoding import ItemSource, QuerySource, pooled_vectors
 from hf_genret.modeling import GenRetConfig, GenRetModel
 from hf_genret.training import GenRetTrainer, GenRetTrainingArguments
 from hf_genret.training.bag import bag_start, train_tokenizer
@@ -336,3 +336,21 @@ def shop_with(tiny, model_on, pairs_of):
         return Workshop(model, data, state, stages_from([entry])[0], seed=0)
 
     return make
+
+
+@pytest.fixture
+def seen_by_queries(tiny):
+    """The mean of each document's vector and those of its training queries, one after another."""
+
+    def mean(shop: Workshop) -> np.ndarray:
+        queries, relevant = (
+            pooled_vectors(shop.model, shop.data.train),
+            tiny.split("train").relevant,
+        )
+        rows = []
+        for row, own in enumerate(shop.vectors):
+            asking = [queries[n].numpy() for n, gains in enumerate(relevant) if row in gains]
+            rows.append(np.mean([own, *asking], axis=0))
+        return np.stack(rows)
+
+    return mean

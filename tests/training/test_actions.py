@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from hf_genret.data import Queries
-from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import ConfigError
 from hf_genret.indexing import cluster_level, node_centroids
 from hf_genret.training.assignment import query_log_likelihood
@@ -97,28 +96,16 @@ def test_an_untrained_model_repeats_its_clusters(shop):
     assert facts["changed_from_start"] < 0.1 and facts["displaced"] < 0.1
 
 
-def test_clusters_of_what_queries_say(tiny, shop):
-    """A document's vector and those of its queries, the mean of all; heads at its own vectors."""
+def test_clusters_of_what_queries_say(shop, seen_by_queries):
+    """Documents and their queries are clustered; heads stand at the documents' own vectors."""
     perform(shop, {"clusters": "query_aware"})
-    queries = pooled_vectors(shop.model, shop.data.train).numpy()
-    seen = np.stack(
-        [
-            np.mean(
-                [
-                    own,
-                    *(queries[n] for n, r in enumerate(tiny.splits["train"].relevant) if row in r),
-                ],
-                0,
-            )
-            for row, own in enumerate(shop.vectors)
-        ]
-    )
+    seen = seen_by_queries(shop)
     seen /= np.linalg.norm(seen, axis=1, keepdims=True)
-    found = cluster_level(seen, np.zeros(60), 4, seed=0, cosine=True)
-    assert shop.state.start_codes[:, 0].tolist() == found.tolist()
-    assert (
-        found.tolist() != cluster_level(shop.vectors, np.zeros(60), 4, seed=0, cosine=True).tolist()
+    found, own = (
+        cluster_level(vectors, np.zeros(60), 4, seed=0, cosine=True)
+        for vectors in (seen, shop.vectors)
     )
+    assert shop.state.start_codes[:, 0].tolist() == found.tolist() != own.tolist()
     centres = node_centroids(shop.vectors, found[:, None], [4], 0, normalize=True)
     assert np.allclose(shop.model.heads.centres[0].detach().numpy(), centres, atol=1e-6)
 

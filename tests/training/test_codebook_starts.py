@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import ConfigError
 from hf_genret.training.codebook_starts import codebook_points
 from hf_genret.training.stage_actions import perform
@@ -96,27 +95,17 @@ def test_a_model_without_codebooks(shop_with):
         perform(shop_with(head_type="plain"), {"codebook": "balanced"})
 
 
-def test_a_codebook_of_what_queries_say(tiny, shop_with):
+def test_a_codebook_of_what_queries_say(shop_with, seen_by_queries):
     """Each item's point is the mean of its own and its queries', below its own codes."""
     shop = shop_with(head_type="codebook", indexer="tied", indexer_scale=0)
     perform(shop, {"codebook": "query_aware"})
-    start, first = shop.state.start_codes, shop.model.heads.centres[0].detach().numpy()
-    queries = pooled_vectors(shop.model, shop.data.train).numpy()
-    relevant = tiny.splits["train"].relevant
-    seen = np.stack(
-        [
-            np.mean(
-                [own, *(queries[n] for n, gains in enumerate(relevant) if row in gains)], axis=0
-            )
-            for row, own in enumerate(shop.vectors)
-        ]
-    )
+    start, seen = shop.state.start_codes, seen_by_queries(shop)
+    first, second = (centres.detach().numpy() for centres in shop.model.heads.centres)
     assert not np.allclose(seen, shop.vectors, atol=0.01)
     assert np.allclose(first, means(seen, start[:, 0], 4), atol=1e-5)
     left = seen - first[start[:, 0]]
     found = codebook_points(shop, shop.model.heads, 1, start, queries=True)
     assert np.allclose(found, left, atol=1e-5)
-    second = shop.model.heads.centres[1].detach().numpy()
     assert np.allclose(second, means(left, start[:, 1], 3), atol=1e-5)
 
 
