@@ -12,7 +12,9 @@ from hf_genret.encoding import QuerySource, encode
 from hf_genret.modeling import EncoderOutput, GenRetModel
 
 _PAIRS = 1024
-"""Queries and documents whose logits are held at once."""
+"""Queries and documents decoded at once, fewer where levels have very many codes."""
+_CELLS = 2**24
+"""Logits of a level held at once, 128 MB of float64."""
 
 
 def query_loss(
@@ -43,11 +45,12 @@ def query_loss(
     count = model.config.num_documents
     codes, known = model.index.codes_of(torch.arange(count, device=model.index.rows.device))
     rows = [[row for row in gains if row < count and known[row]] for gains in relevant]
+    step = max(1, min(_PAIRS, _CELLS // max(model.config.codebook_sizes)))
     total, queries = torch.zeros(model.config.num_levels, 2, dtype=torch.float64), 0
     for numbers, encoded in encode(model, source, batch_size=batch_size, description="Loss"):
         pairs = [(n, row, len(rows[i])) for n, i in enumerate(numbers) for row in rows[i]]
-        for first in range(0, len(pairs), _PAIRS):
-            place, row, share = torch.tensor(pairs[first : first + _PAIRS]).to(codes.device).T
+        for first in range(0, len(pairs), step):
+            place, row, share = torch.tensor(pairs[first : first + step]).to(codes.device).T
             several = EncoderOutput({name: value[place] for name, value in encoded.items()})
             total += (_values(model, several, codes[row]) / share[:, None, None]).sum(0).cpu()
         queries += sum(bool(rows[i]) for i in numbers)

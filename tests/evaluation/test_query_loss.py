@@ -68,10 +68,10 @@ def by_hand(model, source):
     return np.mean(values, axis=0)
 
 
-@pytest.mark.parametrize("pairs", [1024, 2])
-def test_equal_to_forward_one_after_another(model, source, monkeypatch, pairs):
+@pytest.mark.parametrize("cells", [2**24, 10])
+def test_equal_to_forward_one_after_another(model, source, monkeypatch, cells):
     """Means over the documents of a query, then over queries that have a document with an id."""
-    monkeypatch.setattr(module, "_PAIRS", pairs)
+    monkeypatch.setattr(module, "_CELLS", cells)
     found = query_loss(model, source, RELEVANT, batch_size=4)
     expected = by_hand(model, source)
     assert [level["level"] for level in found] == [1, 2, 3]
