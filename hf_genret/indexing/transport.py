@@ -228,8 +228,9 @@ class Flow:
         """Bellman-Ford from every code with a surplus to the nearest with a free place."""
         distance = np.where(surplus > 0, 0.0, np.inf)
         before = np.full(self.k + 1, -1)
+        fresh = np.flatnonzero(surplus > 0)  # others have nothing new to offer
         for _ in range(self.k + 1):
-            through = distance[:, None] + self.edge
+            through = distance[fresh, None] + self.edge[fresh]
             source = through.argmin(axis=0)
             reached = through[source, np.arange(self.k + 1)]
             better = reached < distance - self.tolerance
@@ -237,7 +238,8 @@ class Flow:
             if not better.any():
                 break
             distance = np.where(better, reached, distance)
-            before = np.where(better, source, before)
+            before = np.where(better, fresh[source], before)
+            fresh = np.flatnonzero(better)
         path = [int(np.argmin(np.where(surplus < 0, distance, np.inf)))]
         while before[path[-1]] >= 0:
             path.append(int(before[path[-1]]))
