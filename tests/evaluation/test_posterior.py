@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hf_genret.data.schema import Documents, Queries
-from hf_genret.demo.tiny import word_tokenizer
 from hf_genret.encoding import QuerySource
 from hf_genret.evaluation import posterior
 from hf_genret.evaluation.posterior import dense_scores, generative_posterior
 from hf_genret.modeling import GenRetConfig, GenRetModel
 
-TEXTS = ["red fox", "blue whale sings", "green frog", "old grey owl", "red whale", "frog"]
-DIM = 16
+DIM = 16  # of the models that `make_model` makes
 HEADS = {
     "plain": {"head_type": "plain"},
     "cluster": {"head_type": "cluster"},
@@ -23,45 +20,6 @@ HEADS = {
     "reads codebooks": {"head_type": "codebook", "decoder_inputs": "codebooks"},
     "one level": {"codebook_sizes": [40]},
 }
-
-
-@pytest.fixture
-def tokenizer():
-    """Knows the words of the queries."""
-    return word_tokenizer(Documents([str(i) for i in range(len(TEXTS))], [""] * len(TEXTS), TEXTS))
-
-
-@pytest.fixture
-def queries():
-    """Six short texts, each with one relevant document."""
-    relevant = [{i: 1.0} for i in range(len(TEXTS))]
-    return Queries([str(i) for i in range(len(TEXTS))], relevant, texts=TEXTS)
-
-
-@pytest.fixture
-def make_model(tokenizer):
-    """Models with random weights and random ids of 30 documents, some of them shared."""
-
-    def make(rows=None, paths=30, **changes):
-        settings = {
-            "query_encoder": {"type": "bag", "vocab_size": len(tokenizer), "dim": DIM},
-            "vector_dim": DIM,
-            "codebook_sizes": [4, 3, 5],
-            "decoder_dim": DIM,
-            "decoder_heads": 2,
-            **changes,
-        }
-        torch.manual_seed(3)
-        model = GenRetModel(GenRetConfig(**settings)).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.ndim > 1:
-                    parameter.normal_(std=0.4)
-        columns = [torch.randint(0, size, (paths,)) for size in model.config.codebook_sizes]
-        model.set_index(torch.stack(columns, 1), rows=rows, vectors=torch.randn(paths, DIM))
-        return model
-
-    return make
 
 
 def by_hand(model, tokenizer, queries):
@@ -189,7 +147,7 @@ def test_dense_scores_are_those_of_the_ranker(make_model, tokenizer, queries, si
     with torch.no_grad():
         vectors = model.encode_query(**tokens).pooler_output
     kind = model.ranker.similarity.requires_grad_(False)
-    for q, row in itertools.product(range(len(TEXTS)), (0, 7, 29)):
+    for q, row in itertools.product(range(len(queries)), (0, 7, 29)):
         left, right = vectors[q].double(), model.vectors[row].double()
         if similarity == "cosine":
             left, right = left / left.norm(), right / right.norm()

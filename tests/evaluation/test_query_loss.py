@@ -4,55 +4,33 @@ import numpy as np
 import pytest
 import torch
 
-from hf_genret.data.schema import Documents, Queries
-from hf_genret.demo.tiny import word_tokenizer
 from hf_genret.encoding import QuerySource
 from hf_genret.evaluation import query_loss as module
 from hf_genret.evaluation.query_loss import query_loss
-from hf_genret.modeling import GenRetConfig, GenRetModel
 
-TEXTS = ["red fox", "blue whale sings", "green frog", "old grey owl", "red whale", "frog"]
-RELEVANT = [{0: 1.0}, {1: 2.0, 7: 1.0}, {}, {2: 1.0}, {4: 1.0, 5: 1.0, 6: 3.0}, {11: 1.0}]
-SIZES = [4, 3, 5]
+RELEVANT = [{0: 1.0}, {1: 2.0, 7: 1.0}, {}, {2: 1.0}, {4: 1.0, 9: 1.0, 10: 3.0}, {11: 1.0}]
+SIZES = [4, 3, 5]  # of the models that `make_model` makes
 
 
 @pytest.fixture
-def tokenizer():
-    """Knows the words of the queries."""
-    return word_tokenizer(Documents([str(i) for i in range(len(TEXTS))], [""] * len(TEXTS), TEXTS))
+def model(make_model):
+    """Ids of ten documents, two of them one document's; documents 10 and 11 have none."""
+    return make_model(rows=torch.tensor([*range(10), 9]), paths=11)
 
 
 @pytest.fixture
-def model(tokenizer):
-    """Random weights and random ids of 12 documents; the last has none."""
-    torch.manual_seed(3)
-    bag = {"type": "bag", "vocab_size": len(tokenizer), "dim": 16}
-    config = GenRetConfig(
-        query_encoder=bag, vector_dim=16, codebook_sizes=SIZES, decoder_dim=16, decoder_heads=2
-    )
-    model = GenRetModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=0.4)
-    codes = torch.stack([torch.randint(0, size, (11,)) for size in SIZES], 1)
-    model.set_index(codes, vectors=torch.randn(12, 16))
-    return model
-
-
-@pytest.fixture
-def source(model, tokenizer):
+def source(model, queries, tokenizer):
     """The queries as the model reads them."""
-    return QuerySource(model, Queries(TEXTS, RELEVANT, texts=TEXTS), tokenizer)
+    return QuerySource(model, queries, tokenizer)
 
 
 def by_hand(model, source):
     """Loss and most probable codes through forward(), one query and document after another."""
-    codes, offsets = model.index.codes_of(torch.arange(11))[0].tolist(), model.config.level_offsets
+    codes, offsets = model.index.codes_of(torch.arange(10))[0].tolist(), model.config.level_offsets
     values = []
     for number, gains in enumerate(RELEVANT):
         of_query = []
-        for row in (row for row in gains if row < 11):
+        for row in (row for row in gains if row < 10):
             inputs = [0, *(c + o for c, o in zip(codes[row][:-1], offsets, strict=False))]
             tokens = source.batch(np.array([number]))
             with torch.no_grad():
@@ -91,5 +69,5 @@ def test_heads_that_know_nothing_guess_evenly(model, source):
 
 def test_without_judgments_there_is_no_loss(model, source):
     """Nor where the relevant documents have no id."""
-    assert query_loss(model, source, [{}] * len(TEXTS)) == []
-    assert query_loss(model, source, [{11: 1.0}] * len(TEXTS)) == []
+    assert query_loss(model, source, [{}] * 6) == []
+    assert query_loss(model, source, [{10: 1.0}, {11: 1.0}] * 3) == []
