@@ -37,6 +37,10 @@ class CheckpointError(GenRetError):
     """A checkpoint folder that is missing, incomplete or contradicts itself."""
 
 
+class DataWarning(UserWarning):
+    """Data that was left out or looks wrong, where work goes on; `strict` makes it a DataError."""
+
+
 class MissingExtraError(GenRetError):
     """An optional dependency that is not installed."""
 
