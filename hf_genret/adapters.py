@@ -278,7 +278,7 @@ def load_adapter(
     wrong = model.index.check()
     if wrong is not None:
         raise CheckpointError(f"{folder}: {wrong}.")
-    model._vectors_file = str(folder / checkpoints.VECTORS_FILE)
+    model.open_vectors(str(folder / checkpoints.VECTORS_FILE))
     if merge:
         merge_lora(model)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from hf_genret import outputs
 from hf_genret.data.schema import Documents
 from hf_genret.documents import DocumentStore
 from hf_genret.errors import CheckpointError
-from hf_genret.files import atomic_folder
+from hf_genret.files import atomic_folder, recover
 from hf_genret.manifest import (
     FIGURES,
     FOR_TRAINING,
-    MANIFEST_FILE,
-    MEASURED,
     TRAINING_FILE,
-    read_manifest,
     write_manifest,
 )
 from hf_genret.modeling import GenRetModel
+from hf_genret.outputs import keep_others
 
 if TYPE_CHECKING:
     from hf_genret.retriever import GenRetriever
@@ -48,6 +47,7 @@ def locate(name_or_path: str | Path, revision: str | None = None, token: str | N
         CheckpointError: When there is neither, or what is there is no checkpoint of this package.
     """
     path = Path(name_or_path).expanduser()
+    recover(path)
     if path.is_dir():
         check_config(path)
         return path
@@ -126,7 +126,6 @@ def load_model(folder: Path, dtype: torch.dtype | str | None, device: str | None
         model, info = GenRetModel.from_pretrained(
             str(folder), local_files_only=True, output_loading_info=True, **options
         )
-        wrong = _wrong_vectors(folder, model)
     except SafetensorError as error:
         message = f"the weights cannot be read, a file is truncated or damaged ({error})."
         raise CheckpointError(f"{folder}: {message}") from error
@@ -134,12 +133,12 @@ def load_model(folder: Path, dtype: torch.dtype | str | None, device: str | None
         message = f"the configuration and the weights do not fit ({_in_one_line(error)})"
         raise CheckpointError(f"{folder}: {message}") from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info.get(kind) and wrong is None:
-            wrong = (
-                f"{kind.replace('_', ' ')} in the weights, the first is {min(map(str, info[kind]))}"
-            )
-    if wrong is not None:
-        raise CheckpointError(f"{folder}: {wrong}.")
+        if info.get(kind):
+            first = min(map(str, info[kind]))
+            message = f"{kind.replace('_', ' ')} in the weights, the first is {first}."
+            raise CheckpointError(f"{folder}: {message}")
+    if len(model.index) and not model.has_vectors:
+        raise CheckpointError(f"{folder}: expected {VECTORS_FILE}, found no such file.")
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.eval()
     loaded: GenRetModel = model
@@ -152,25 +151,6 @@ def _in_one_line(error: Exception) -> str:
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if re.search("mismatch|size|shape", line, re.IGNORECASE)]
     return (telling or lines or [type(error).__name__])[0][:300]
-
-
-def _wrong_vectors(folder: Path, model: GenRetModel) -> str | None:
-    """What is wrong with the ranker's vectors, from their header alone."""
-    expected = [model.config.num_documents, model.config.vector_dim]
-    if not expected[0]:
-        return None
-    if not (folder / VECTORS_FILE).is_file():
-        return f"expected {VECTORS_FILE}, found no such file"
-    with safe_open(str(folder / VECTORS_FILE), framework="pt") as file:
-        shape = list(file.get_slice("vectors").get_shape())
-        kind = file.get_slice("vectors").get_dtype()
-        if kind == "I8" and "scales" not in file.keys():  # noqa: SIM118
-            return f"{VECTORS_FILE} holds integers without their scales"
-    if shape != expected:
-        return f"{VECTORS_FILE} has the shape {shape}, {expected} was expected"
-    if int(model.index.rows.max()) >= expected[0]:
-        return f"the id index names document {int(model.index.rows.max())} of {expected[0]}"
-    return None
 
 
 def load_tokenizer(folder: Path, model: GenRetModel) -> PreTrainedTokenizerBase | None:
@@ -212,7 +192,7 @@ def load_documents(folder: Path, model: GenRetModel) -> DocumentStore:
 def write_files(
     fresh: Path,
     retriever: GenRetriever,
-    facts: Mapping[str, Any] | None = None,
+    *,
     report: Mapping[str, Any] | None = None,
     repo_id: str | None = None,
     beside: str | Path | None = None,
@@ -223,7 +203,6 @@ def write_files(
         fresh: The folder.
         retriever: What is saved; card, report and the record of training of the folder it came
             from go with it.
-        facts: Entries of the manifest; the retriever's own by default.
         report: An evaluation report, for a card with its figures.
         repo_id: The repository that the card's examples name.
         beside: A folder whose content goes with it.
@@ -239,15 +218,14 @@ def write_files(
         shutil.copytree(beside, fresh, dirs_exist_ok=True)
     if report is not None:
         write_card(fresh, retriever, report, repo_id=repo_id)
-    elif retriever.folder is not None:
-        for name in (*FIGURES, TRAINING_FILE):
-            if (retriever.folder / name).is_file():
-                shutil.copyfile(retriever.folder / name, fresh / name)
+    else:
+        for name in {*FIGURES, TRAINING_FILE} & retriever.state.records.keys():
+            (fresh / name).write_bytes(retriever.state.records[name])
     if repo_id is not None:
         finish_card(fresh, retriever, repo_id)
     elif len(retriever.documents) and not (fresh / "README.md").is_file():
         write_card(fresh, retriever)
-    facts = retriever.facts if facts is None else facts
+    facts = retriever.facts
     rest = {name: value for name, value in facts.items() if name not in ("seed", "data")}
     write_manifest(fresh, seed=facts.get("seed"), data=facts.get("data"), extra=rest)
 
@@ -257,8 +235,8 @@ def write_folder(
 ) -> Path:
     """Put a checkpoint in the place of a folder, whole or not at all.
 
-    Files of the old folder that belonged to no checkpoint (notes, states of a run) stay; what
-    was measured of it stays when it is saved where it was loaded from.
+    Of what stood there only files go that its manifest names, or that the new checkpoint has too;
+    what was measured of it stays when it is saved where it was loaded from.
 
     Args:
         folder: Where the checkpoint goes.
@@ -269,50 +247,15 @@ def write_folder(
         The folder as an absolute path.
 
     Raises:
-        CheckpointError: When it cannot be written; what stood there is then untouched.
+        CheckpointError: When it cannot be written, or would replace what is no checkpoint of this
+            package; what stood there is then untouched.
     """
-    path = Path(folder).expanduser().resolve()
-    if path == Path.cwd():
-        raise CheckpointError(f"{folder}: the working folder cannot be replaced; name another.")
+    path = outputs.check_place(folder)
     try:
-        with atomic_folder(path) as fresh:
+        with atomic_folder(path, partial(keep_others, same=path == source)) as fresh:
             write(fresh)
-            _keep_others(path, fresh, same=path == source)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         message = f"the checkpoint could not be saved ({reason}); what was there is untouched."
         raise CheckpointError(f"{folder}: {message}") from error
     return path
-
-
-def _keep_others(old: Path, fresh: Path, *, same: bool) -> None:
-    """Link what the old folder holds beside its checkpoint into the new one."""
-    if not old.is_dir():
-        return
-    try:
-        listed = set((read_manifest(old) or {"files": {}})["files"])
-    except CheckpointError:
-        listed = set()
-    replaced = {name.split("/")[0] for name in listed} | {MANIFEST_FILE}
-    if same:
-        replaced.difference_update(MEASURED)
-    elif (old / "config.json").is_file():
-        replaced.update(MEASURED)  # it speaks of the old checkpoint
-    for entry in old.iterdir():
-        stale = entry.name in replaced or ".safetensors" in entry.name
-        if entry.name in FIGURES and not (same or stale):  # of no checkpoint: somebody's own
-            (fresh / entry.name).unlink(missing_ok=True)
-        if stale or (fresh / entry.name).exists():
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.copytree(entry, fresh / entry.name, symlinks=True, copy_function=_link)
-        else:
-            _link(str(entry), str(fresh / entry.name))
-
-
-def _link(source: str, target: str) -> None:
-    """A second name for a file; a copy where the disk knows no such thing."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice
@@ -17,6 +18,8 @@ from hf_genret.data.schema import Documents, FullTexts, Queries
 from hf_genret.modeling import EncoderOutput, GenRetModel
 
 Batch = dict[str, Tensor]
+# A tokenizer keeps the length it cuts texts to in itself: two threads would change it in turn.
+_TOKENIZING = threading.Lock()
 _CHUNK = 2000  # texts tokenized together
 _LONGEST_TEXT = 20_000  # characters read of a text; far more than any encoder keeps
 _HISTORY_LIMIT = 200  # items of a history that a user encoder reads
@@ -56,12 +59,13 @@ class TokenTable:
         for _ in tqdm(range(steps), desc="Tokenizing", disable=steps < 3, leave=False):
             chunk = list(islice(rest, _CHUNK))
             longest = max(longest, *map(len, chunk))
-            encoded = tokenizer(
-                [prompt + text[:_LONGEST_TEXT] for text in chunk],
-                truncation=True,
-                max_length=max_length,
-                return_attention_mask=False,
-            )["input_ids"]
+            with _TOKENIZING:
+                encoded = tokenizer(
+                    [prompt + text[:_LONGEST_TEXT] for text in chunk],
+                    truncation=True,
+                    max_length=max_length,
+                    return_attention_mask=False,
+                )["input_ids"]
             lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
             parts.append(np.fromiter(chain.from_iterable(encoded), np.int32))
         if longest > _LONGEST_TEXT:

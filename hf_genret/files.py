@@ -1,13 +1,24 @@
-"""Files and folders that are complete or absent: written beside their place, then renamed."""
+"""Files and folders that are complete or absent: written beside their place, then renamed.
+
+What a killed process left beside its place is removed by the next one that writes there.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from hf_genret.manifest import listed_files
+from hf_genret.swap import Held, exchange, lock, remove_folder
+
+_PATIENCE = 5.0  # seconds that a fresh folder waits for whoever takes it for a leftover
+_FRESH, _OLD = "new", "old"  # kinds of temporary folders
+_WHOLE = "folder"  # in an old one: what stood in the place
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
@@ -20,63 +31,10 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     Raises:
         OSError: When the disk refuses; the old file is then untouched.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give an empty folder to fill; on success it takes the place of `path`, else it vanishes.
-
-    Args:
-        path: The final place. An existing folder there is replaced only after the new one is whole.
-
-    Yields:
-        The temporary folder beside `path` to write into.
-
-    Raises:
-        FileExistsError: When `path` is a file.
-        OSError: When the disk refuses; the old folder is then untouched.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise FileExistsError(f"{path} is a file; a folder was expected.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
-    fresh.chmod(0o755)
-    try:
-        yield fresh
-        _swap(fresh, path)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-
-
-def _swap(fresh: Path, path: Path) -> None:
-    """Put `fresh` where `path` is; the old folder is removed last."""
-    if not path.exists():
-        os.replace(fresh, path)
-        return
-    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old-"))
-    os.replace(path, old / "folder")
-    try:
-        os.replace(fresh, path)
-    except BaseException:
-        os.replace(old / "folder", path)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    with atomic_file(path) as fresh, fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -96,11 +54,164 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; a file was expected.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
-    try:
+    with _temporary(path, _FRESH) as folder:
         fresh = folder / path.name
         yield fresh
+        _open_to_readers(folder)
         os.replace(fresh, path)
+
+
+@contextmanager
+def atomic_folder(
+    path: str | Path, keep: Callable[[Path, Path], None] | None = None
+) -> Iterator[Path]:
+    """Give an empty folder to fill; on success it takes the place of `path`, else it vanishes.
+
+    From outside `path` is the old folder or the new one at any moment, where system and disk can
+    exchange two folders (Linux and macOS on their own disks). Elsewhere there is a moment between
+    two renames when it is neither; a process that dies in it leaves the old folder to the next
+    command, which brings it back (`recover`).
+
+    Args:
+        path: The final place. An existing folder there is replaced only after the new one is whole.
+        keep: Called with the old and the new folder before they change places, where there is an
+            old one: links what shall stay. Files that come into the old folder later stay too.
+
+    Yields:
+        The temporary folder beside `path` to write into.
+
+    Raises:
+        FileExistsError: When `path` is a file.
+        OSError: When the disk refuses; the old folder is then untouched.
+    """
+    path = Path(path).resolve()
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file; a folder was expected.")
+    recover(path)
+    with _temporary(path, _FRESH) as fresh:
+        yield fresh
+        _open_to_readers(fresh)
+        if not path.exists():
+            os.replace(fresh, path)
+            return
+        if keep is not None:
+            keep(path, fresh)
+        shutil.copymode(path, fresh)
+        if not exchange(fresh, path):
+            _replace_in_two_steps(fresh, path)
+
+
+def recover(path: Path) -> None:
+    """Bring back a folder that a process took away from its place and died, where there is one.
+
+    One that a living process is about to replace is waited for.
+
+    Raises:
+        OSError: When the disk refuses.
+    """
+    end = time.monotonic() + _PATIENCE
+    while not path.exists() and time.monotonic() < end:
+        away = [one for one in _leftovers(path, _OLD) if (one / _WHOLE).is_dir()]
+        if not away:
+            return
+        for leftover in away:
+            with _free(leftover) as free, suppress(FileNotFoundError):
+                if free:
+                    os.replace(leftover / _WHOLE, path)
+                    return
+        time.sleep(0.02)
+
+
+def _replace_in_two_steps(fresh: Path, path: Path) -> None:
+    """Put `fresh` where `path` is, on disks that cannot exchange folders."""
+    with _temporary(path, _OLD) as old:
+        os.replace(path, old / _WHOLE)
+        try:
+            os.replace(fresh, path)
+        except BaseException:
+            os.replace(old / _WHOLE, path)
+            raise
+        os.replace(old / _WHOLE, fresh)  # from here on as after an exchange
+
+
+@contextmanager
+def _temporary(path: Path, kind: str) -> Iterator[Path]:
+    """A folder beside `path`, locked as long as it is in use; it is removed in the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    folder, held = _locked_folder(path, kind)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            held.close()
+        with suppress(OSError):
+            _discard(folder, path)
+
+
+def _locked_folder(path: Path, kind: str) -> tuple[Path, Held | None]:
+    while True:
+        folder = path.parent / f".{path.name}.{kind}-{secrets.token_hex(4)}"
+        folder.mkdir()
+        held = lock(folder, patience=_PATIENCE)
+        if folder.is_dir():
+            return folder, held
+        if held is not None:  # somebody took it for a leftover before it was locked
+            held.close()
+
+
+def _discard(folder: Path, path: Path) -> None:
+    """Remove a folder that gave its place to `path`, or that never came to have it.
+
+    What its manifest does not list and `path` lacks was put there by somebody else in the last
+    moment, and moves to `path`.
+    """
+    if not folder.is_dir():
+        return
+    listed = listed_files(folder)
+    for file in sorted(folder.rglob("*")) if listed is not None and path.is_dir() else []:
+        name = file.relative_to(folder)
+        if file.is_dir() or name.as_posix() in (listed or ()) or os.path.lexists(path / name):
+            continue
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, path / name)
+    remove_folder(folder)
+
+
+def _leftovers(path: Path, kind: str) -> list[Path]:
+    if not path.parent.is_dir():
+        return []
+    start = f".{path.name}.{kind}-"
+    return [one for one in path.parent.iterdir() if one.name.startswith(start) and one.is_dir()]
+
+
+@contextmanager
+def _free(leftover: Path) -> Iterator[bool]:
+    """Whether no living process uses a temporary folder; without locks, that is not known."""
+    held = lock(leftover)
+    try:
+        yield held is not None or os.name != "posix"
+    finally:
+        if held is not None:
+            held.close()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes that died left beside `path`."""
+    for leftover in [*_leftovers(path, _FRESH), *_leftovers(path, _OLD)]:
+        with _free(leftover) as free, suppress(OSError):
+            whole = leftover / _WHOLE
+            if whole.is_dir() and not path.exists():
+                continue  # the only one there is; `recover` brings it back
+            gone = free and os.name == "posix"
+        if gone:
+            _discard(whole if whole.is_dir() else leftover, path)
+            remove_folder(leftover)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give files the mode that the umask says; some libraries write theirs for one user alone."""
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(mode)

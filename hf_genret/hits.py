@@ -16,7 +16,7 @@ from hf_genret.modeling import EncoderOutput, GenRetModel, SearchOutput
 
 if TYPE_CHECKING:
     from hf_genret.documents import DocumentStore
-    from hf_genret.retriever import GenRetriever
+    from hf_genret.state import State
 
 Only = Iterable[str] | Callable[[dict[str, Any]], bool]
 BATCH = 64
@@ -65,7 +65,7 @@ class Limits:
                 raise DataError(f"{name} must be positive, found {value}.")
 
 
-def find_hits(retriever: GenRetriever, queries: Queries, limits: Limits) -> list[list[Hit]]:
+def find_hits(state: State, queries: Queries, limits: Limits) -> list[list[Hit]]:
     """Hits of every query, in order.
 
     Raises:
@@ -73,20 +73,18 @@ def find_hits(retriever: GenRetriever, queries: Queries, limits: Limits) -> list
     """
     if len(queries) == 0:
         return []
-    if len(retriever.model.index) == 0:
+    if len(state.model.index) == 0:
         raise DataError("nothing is indexed yet; use index(documents).")
-    source = QuerySource(retriever.model, queries, retriever.processing_class)
+    source = QuerySource(state.model, queries, state.processing_class)
     hits: list[list[Hit]] = [[] for _ in range(len(queries))]
-    for numbers, encoded in encode(
-        retriever.model, source, batch_size=BATCH, description="Searching"
-    ):
+    for numbers, encoded in encode(state.model, source, batch_size=BATCH, description="Searching"):
         left_out = None
         if limits.exclude_history and queries.histories is not None:
             left_out = pad_histories([queries.histories[i] for i in numbers])
         part = None if limits.part is None else limits.part[torch.as_tensor(numbers)]
-        found = search_wide(retriever.model, encoded, replace(limits, part=part), left_out)
+        found = search_wide(state.model, encoded, replace(limits, part=part), left_out)
         for place, number in enumerate(numbers):
-            hits[number] = _hits_of(found, place, retriever.documents)
+            hits[number] = _hits_of(found, place, state.documents)
     return hits
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hf_genret.encoding import ItemSource, QuerySource, TokenTable, backbone_vectors
+from hf_genret.files import atomic_file
 from hf_genret.modeling import GenRetModel
 
 _DIGEST = 16  # bytes of a text's checksum
@@ -75,13 +75,9 @@ def _take(path: Path, texts: np.ndarray, out: Tensor, missing: np.ndarray) -> No
 
 def _write(folder: Path, encoder: str, texts: np.ndarray, vectors: Tensor) -> None:
     name = f"{encoder}-{hashlib.sha256(texts.tobytes()).hexdigest()[:32]}.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
     bytes_of_texts = torch.from_numpy(texts.view(np.uint8).reshape(len(texts), _DIGEST))
-    # A place of its own: another process may be writing the same file.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as own:
-        beside = Path(own) / name
-        save_file({"vectors": vectors.contiguous(), "texts": bytes_of_texts}, beside)
-        beside.replace(folder / name)
+    with atomic_file(folder / name) as fresh:
+        save_file({"vectors": vectors.contiguous(), "texts": bytes_of_texts}, fresh)
 
 
 def _encoder(model: GenRetModel, source: ItemSource | QuerySource) -> Any:

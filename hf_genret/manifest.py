@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from hf_genret.errors import CheckpointError
-from hf_genret.files import atomic_write_text
 
 MANIFEST_FILE = "manifest.json"
 SMALL = 64 * 2**20
@@ -47,7 +46,7 @@ def write_manifest(
     data: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write manifest.json for the files that a folder holds now; nothing may be written after it.
+    """Write manifest.json for the files that a fresh folder holds; nothing is written after it.
 
     Args:
         folder: A checkpoint folder.
@@ -74,7 +73,7 @@ def write_manifest(
         "data": dict(data) if data is not None else None,
         "files": files,
     }
-    atomic_write_text(folder / MANIFEST_FILE, json.dumps(manifest, indent=2) + "\n")
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:
@@ -96,6 +95,27 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
         raise CheckpointError(message) from error
     found: dict[str, Any] = manifest
     return found
+
+
+def listed_files(folder: str | Path) -> set[str] | None:
+    """The files that a folder's manifest names, itself with them; None where it has none of ours.
+
+    Nothing else in the folder belongs to the checkpoint.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except CheckpointError:
+        return None
+    return None if manifest is None else {*manifest["files"], MANIFEST_FILE}
+
+
+def unlist(folder: Path, name: str) -> None:
+    """Take a file that is not the checkpoint's out of the manifest of a fresh folder."""
+    path = folder / MANIFEST_FILE
+    if path.is_file():
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest["files"].pop(name, None)
+        path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def weights_digest(folder: str | Path) -> str:

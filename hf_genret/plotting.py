@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hf_genret.errors import CheckpointError, ConfigError, MissingExtraError
-from hf_genret.manifest import TRAINING_FILE
 
 KEY = "distributions"
 FORMATS = (".png", ".svg", ".pdf")
 _NAME = 60  # characters of a name shown
 
 
-def read_distributions(folder: str | Path | None) -> list[dict[str, Any]]:
+def read_distributions(
+    record: Mapping[str, Any], folder: str | Path | None = None
+) -> list[dict[str, Any]]:
     """What training recorded, from `distributions` in training.json.
 
     Each entry holds `name` (of a query or an item), `level` (from 1), `steps` (n numbers) and
     `probabilities` (n lists of K numbers).
 
+    Args:
+        record: What training wrote down.
+        folder: The checkpoint's, for the error.
+
     Raises:
         CheckpointError: When the checkpoint has no such record.
     """
-    try:
-        if folder is None:
-            raise OSError("not loaded from a folder")
-        training = json.loads((Path(folder) / TRAINING_FILE).read_text(encoding="utf-8"))
-        found: list[dict[str, Any]] = training[KEY]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    if not isinstance(record.get(KEY), list):
         message = "this checkpoint holds no record of how its code distributions moved in training."
-        raise CheckpointError(message if folder is None else f"{folder}: {message}") from error
-    return found
+        raise CheckpointError(message if folder is None else f"{folder}: {message}")
+    entries: list[dict[str, Any]] = record[KEY]
+    return entries
 
 
-def plot_distributions(folder: str | Path | None, path: str | Path) -> None:
+def plot_distributions(
+    record: Mapping[str, Any], path: str | Path, folder: str | Path | None = None
+) -> None:
     """Draw the record: one panel a query or item and level, codes over training steps.
 
     Args:
-        folder: A checkpoint folder.
+        record: What training wrote down.
         path: The picture; its ending says the format.
+        folder: The checkpoint's, for the error.
 
     Raises:
         ConfigError: For an ending that is no known format.
@@ -50,7 +54,7 @@ def plot_distributions(folder: str | Path | None, path: str | Path) -> None:
     """
     if Path(path).suffix.lower() not in FORMATS:
         raise ConfigError(f"{path}: expected a name ending in one of {', '.join(FORMATS)}.")
-    entries = read_distributions(folder)
+    entries = read_distributions(record, folder)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

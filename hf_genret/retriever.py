@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from hf_genret import adapters, checkpoints
+from hf_genret import checkpoints
 from hf_genret.data.schema import Documents, Queries
 from hf_genret.documents import DocumentStore, as_documents, data_facts
 from hf_genret.encoding import ItemSource, pooled_vectors
@@ -28,12 +29,14 @@ from hf_genret.hits import (
     unjudged,
 )
 from hf_genret.indexing.capacity import Method
-from hf_genret.manifest import check_manifest, read_manifest
+from hf_genret.manifest import TRAINING_FILE
 from hf_genret.modeling import GenRetModel
+from hf_genret.opening import read_state
+from hf_genret.state import State, read_records
 
 if TYPE_CHECKING:
     from hf_genret.evaluation import Run
-    from hf_genret.explain import Explanation, PrefixWords, TreeNode
+    from hf_genret.explain import Explanation, TreeNode
 
 
 __all__ = ["GenRetriever", "Hit"]
@@ -41,6 +44,11 @@ __all__ = ["GenRetriever", "Hit"]
 
 class GenRetriever:
     """A model, its tokenizer and the documents it has ids for.
+
+    Any number of threads may search, filter, explain and iterate one retriever, also while another
+    one saves it, compresses its vectors or replaces its index: each answer is of the state that
+    stood when it was asked. What was opened stays what is answered from, whatever becomes of the
+    folder it came from. Retrievers can be pickled and copied; a copy holds its documents in memory.
 
     Args:
         model: With or without an index.
@@ -67,12 +75,52 @@ class GenRetriever:
                 f"the model has ids for {model.config.num_documents} documents, "
                 f"{len(store)} were given."
             )
-        self.model = model.eval()
-        self.processing_class = processing_class
-        self.documents: DocumentStore = store
-        self.folder: Path | None = None  # where this index was loaded from, as long as it is that
-        self.facts: dict[str, Any] = {}  # what the manifest says beside files and versions
-        self.prefix_words: PrefixWords | None = None  # counted when they are first asked for
+        self.state = State(model.eval(), processing_class, store)
+        self._changing, self._saving = threading.Lock(), threading.Lock()
+
+    @property
+    def model(self) -> GenRetModel:
+        """The model with its index; `index` and `compress_vectors` put another in its place."""
+        return self.state.model
+
+    @property
+    def processing_class(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer; None for a model that reads no text."""
+        return self.state.processing_class
+
+    @property
+    def documents(self) -> DocumentStore:
+        """The documents, in the order of the index's rows."""
+        return self.state.documents
+
+    @property
+    def folder(self) -> Path | None:
+        """Where this index was loaded from or saved to, as long as it is that."""
+        return self.state.folder
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the manifest says beside files and versions."""
+        return self.state.facts
+
+    @facts.setter
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        with self._changing:
+            self.state = replace(self.state, facts=facts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"state": self.state}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+        self._changing, self._saving = threading.Lock(), threading.Lock()
+
+    @classmethod
+    def of_state(cls, state: State) -> GenRetriever:
+        """A retriever that answers from a state."""
+        retriever = cls.__new__(cls)
+        retriever.__setstate__({"state": state})
+        return retriever
 
     # ---- checkpoints ----------------------------------------------------------------------
 
@@ -102,20 +150,7 @@ class GenRetriever:
                 another base.
         """
         folder = checkpoints.locate(name_or_path, revision, token)
-        check_manifest(folder)
-        if adapters.is_adapter(folder):
-            model = adapters.load_adapter(folder, base, dtype=dtype, device=device)
-        elif base is not None:
-            raise ConfigError(f"{name_or_path} is a whole checkpoint; base= is for adapters.")
-        else:
-            model = checkpoints.load_model(folder, dtype, device)
-        tokenizer = checkpoints.load_tokenizer(folder, model)
-        retriever = cls(model, tokenizer, checkpoints.load_documents(folder, model))
-        retriever.folder = folder.resolve()
-        manifest = read_manifest(folder) or {}
-        own = ("format", "files", "versions")
-        retriever.facts = {name: value for name, value in manifest.items() if name not in own}
-        return retriever
+        return cls.of_state(read_state(folder, dtype=dtype, device=device, base=base))
 
     def save_pretrained(
         self,
@@ -127,8 +162,9 @@ class GenRetriever:
     ) -> None:
         """Save everything: weights, index, vectors, code, tokenizer, documents, card, manifest.
 
-        The folder is written beside its place and renamed, so a checkpoint that stood there is
-        intact until the new one is whole. Other files in it stay.
+        The folder is written beside its place, then both change places: from outside there is the
+        old checkpoint or the new one at any moment. Of what stood there only files go that its
+        manifest names; others stay.
 
         Args:
             folder: Where the checkpoint goes.
@@ -138,13 +174,23 @@ class GenRetriever:
                 of its training.
 
         Raises:
-            CheckpointError: When the disk refuses.
+            CheckpointError: When the disk refuses, or what stands there is another kind of model or
+                holds files of somebody else's with the same names.
         """
-        facts = {**self.facts, **(extra_manifest or {})}
-        files = partial(
-            checkpoints.write_files, retriever=self, facts=facts, report=report, beside=beside
-        )
-        self.folder, self.facts = checkpoints.write_folder(folder, files, self.folder), facts
+        with self._saving:
+            before = self.state
+            saved = replace(before, facts={**before.facts, **(extra_manifest or {})})
+            records: dict[str, bytes] = {}
+
+            def fill(fresh: Path) -> None:
+                view = GenRetriever.of_state(saved)
+                checkpoints.write_files(fresh, view, report=report, beside=beside)
+                records.update(read_records(fresh))
+
+            path = checkpoints.write_folder(folder, fill, before.folder)
+        with self._changing:
+            if self.state is before:  # else another index came into its place meanwhile
+                self.state = replace(saved, folder=path, records=records)
 
     def push_to_hub(
         self,
@@ -236,16 +282,17 @@ class GenRetriever:
         single = isinstance(query, str)
         texts = [query] if isinstance(query, str) else list(query)
         check_texts(texts)
-        if self.model.encoder.query is None:
+        state = self.state
+        if state.model.encoder.query is None:
             raise DataError("this model reads histories, not text; use recommend(history=...).")
         histories = None
         if history is not None:
-            histories = rows_of(self.documents, [history] if single else history)
+            histories = rows_of(state.documents, [history] if single else history)
         if histories is not None and len(histories) != len(texts):
             raise DataError(f"found {len(histories)} histories for {len(texts)} queries.")
-        filters = filters_of(self.documents, only, None if single else len(texts))
+        filters = filters_of(state.documents, only, None if single else len(texts))
         limits = Limits(k, num_beams, *filters)
-        hits = find_hits(self, unjudged(len(texts), texts, histories), limits)
+        hits = find_hits(state, unjudged(len(texts), texts, histories), limits)
         return hits[0] if single else hits
 
     @overload
@@ -297,18 +344,19 @@ class GenRetriever:
         Raises:
             DataError: An unknown id, an empty history, or a model that reads none.
         """
-        if self.model.encoder.history is None:
+        state = self.state
+        if state.model.encoder.history is None:
             raise DataError("this model reads text, not histories; use search(query).")
         single = all(isinstance(item, str) for item in history) and not isinstance(history, str)
-        histories = rows_of(self.documents, [history] if single else history)
+        histories = rows_of(state.documents, [history] if single else history)
         users = None if user is None else np.atleast_1d(np.asarray(user, dtype=np.int64))
         if users is None and any(len(rows) == 0 for rows in histories):
             raise DataError("a history is empty; at least one item was expected.")
         if users is not None and (len(users) != len(histories) or users.min(initial=0) < 0):
             raise DataError(f"expected {len(histories)} user numbers from 0, found {user}.")
-        filters = filters_of(self.documents, only, None if single else len(histories))
+        filters = filters_of(state.documents, only, None if single else len(histories))
         limits = Limits(k, num_beams, *filters, exclude_history)
-        hits = find_hits(self, unjudged(len(histories), None, histories, users), limits)
+        hits = find_hits(state, unjudged(len(histories), None, histories, users), limits)
         return hits[0] if single else hits
 
     def search_dataset(
@@ -324,9 +372,10 @@ class GenRetriever:
         """Search a whole split, for evaluation; see `hf_genret.dataset_search.search_dataset`."""
         from hf_genret.dataset_search import search_dataset
 
+        state = self.state
         return search_dataset(
-            self.model,
-            self.processing_class,
+            state.model,
+            state.processing_class,
             queries,
             k=k,
             num_beams=num_beams,
@@ -398,7 +447,7 @@ class GenRetriever:
         from hf_genret.explain import explain
 
         found = explain(
-            self,
+            self.state,
             query,
             [id] if isinstance(id, str) else id,
             k=k,
@@ -415,7 +464,7 @@ class GenRetriever:
         """Ids as a tree with sizes and typical words; see `hf_genret.explain.docid_tree`."""
         from hf_genret.explain import docid_tree
 
-        return docid_tree(self, prefix, depth=depth, children=children, words=words)
+        return docid_tree(self.state, prefix, depth=depth, children=children, words=words)
 
     # ---- the index ------------------------------------------------------------------------
 
@@ -439,21 +488,24 @@ class GenRetriever:
         """
         from hf_genret.indexing.by_model import ids_by_model, with_vectors
 
-        if getattr(self.model.encoder.item_side, "inputs", None) != "text":
+        state = self.state
+        if getattr(state.model.encoder.item_side, "inputs", None) != "text":
             raise ConfigError(
                 "this model knows its items by their row in the catalogue it was trained on, "
                 "not by their text; it can index no other documents."
             )
         corpus = as_documents(documents)
         store = DocumentStore.from_documents(corpus)
-        source = ItemSource(self.model, corpus, self.processing_class)
-        source = with_vectors(self.model, source, batch_size)
-        codes, rows = ids_by_model(self.model, source, method=method, batch_size=batch_size)
-        vectors = pooled_vectors(self.model, source, batch_size=batch_size)
+        source = ItemSource(state.model, corpus, state.processing_class)
+        source = with_vectors(state.model, source, batch_size)
+        codes, rows = ids_by_model(state.model, source, method=method, batch_size=batch_size)
+        vectors = pooled_vectors(state.model, source, batch_size=batch_size)
+        model = state.model.twin()
+        model.set_index(codes, rows, vectors=vectors)
         # Everything is there; from here on nothing can fail half-way.
-        self.model.set_index(codes, rows, vectors=vectors)
-        self.documents, self.folder = store, None
-        self.facts = {**self.facts, "data": data_facts(corpus)}
+        with self._changing:
+            facts = {**self.state.facts, "data": data_facts(corpus)}
+            self.state = State(model, state.processing_class, store, facts=facts)
 
     def compress_vectors(self, precision: str) -> None:
         """Keep the ranker's vectors less exactly: a half or a quarter of the bytes.
@@ -464,10 +516,13 @@ class GenRetriever:
         Raises:
             ConfigError: When it is unknown.
         """
-        try:
-            self.model.compress_vectors(precision)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        with self._changing:
+            model = self.state.model.twin()
+            try:
+                model.compress_vectors(precision)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+            self.state = replace(self.state, model=model)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the index; see `hf_genret.description.describe_index`."""
@@ -479,4 +534,4 @@ class GenRetriever:
         """Draw how code distributions moved in training; see `hf_genret.plotting`."""
         from hf_genret.plotting import plot_distributions
 
-        plot_distributions(self.folder, path)
+        plot_distributions(self.state.record(TRAINING_FILE), path, self.folder)

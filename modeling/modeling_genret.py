@@ -16,6 +16,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from .beam_genret import Beams  # noqa: F401  (see below)
 from .configuration_genret import GenRetConfig
 from .decoder_genret import DECODERS
+from .digest_genret import folder_digest  # noqa: F401
 from .encoders_genret import EncoderOutput
 from .generation_genret import (
     TrieLogitsProcessor,
@@ -63,9 +64,7 @@ class GenRetModel(IndexedModel, GenerationMixin):
         self.indexer: Any = None if indexer is None else indexer(config)
         self.ranker = Ranker(config)
         self.index = DocidIndex(config)
-        self._vectors: Tensor | None = None
-        self._scales: Tensor | None = None
-        self._vectors_file: str | None = None
+        self._stored: tuple[Tensor, Tensor | None] | None = None
         # Training states are loaded into this object; their index may have other sizes.
         self.register_load_state_dict_post_hook(follow_index)
         self.post_init()

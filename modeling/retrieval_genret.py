@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers.utils import cached_file
 
 from .beam_genret import beam_search
+from .digest_genret import check_signature, folder_stamp, sign
 from .encoders_genret import EncoderOutput
 from .index_genret import DocidIndex
 from .mask_genret import Allowed
@@ -17,15 +19,15 @@ from .pretrained_genret import GenRetPreTrainedModel
 from .ranking_genret import SearchOutput, rank_union
 from .vectors_genret import VECTORS_FILE, compressed, load_vectors, save_vectors, take_rows
 
+TRIES = 20  # readings of a folder that is replaced all the time
+
 
 class IndexedModel(GenRetPreTrainedModel):
     """What `GenRetModel` can do once documents are indexed; needs its encoders and decoder."""
 
     index: DocidIndex
     encode_query: Any
-    _vectors: Tensor | None
-    _scales: Tensor | None
-    _vectors_file: str | None
+    _stored: tuple[Tensor, Tensor | None] | None  # the ranker's vectors and their scales
 
     # ---- index, ranker and search ---------------------------------------------------------
 
@@ -56,8 +58,7 @@ class IndexedModel(GenRetPreTrainedModel):
 
     def set_vectors(self, vectors: Tensor) -> None:
         """Replace the ranker's vectors [documents, D]."""
-        self._vectors, self._scales = vectors.detach(), None
-        self._vectors_file = None
+        self._stored = vectors.detach(), None
 
     def compress_vectors(self, precision: str) -> None:
         """Keep the ranker's vectors less exactly: a half or a quarter of the bytes.
@@ -68,43 +69,64 @@ class IndexedModel(GenRetPreTrainedModel):
         Raises:
             ValueError: When it is unknown, or there are no vectors.
         """
-        self._vectors, self._scales = compressed(self.vectors, precision)
-        self._vectors_file = None
+        self._stored = compressed(self.vectors, precision)
+
+    def open_vectors(self, path: str) -> None:
+        """Take the ranker's vectors from a file, which is memory-mapped where possible.
+
+        Raises:
+            ValueError: When they are not those of the index's documents.
+        """
+        self._stored = load_vectors(path, self.config.num_documents, self.config.vector_dim)
+
+    def twin(self) -> Any:
+        """A model that shares this one's weights and has an index and vectors of its own.
+
+        What is set on either does not change the other, so that a search that began on this one
+        ends on it while the twin gets another index.
+        """
+        twin = copy.copy(self)
+        twin.__dict__.update(
+            {name: dict(self.__dict__[name]) for name in ("_modules", "_parameters", "_buffers")}
+        )
+        twin.config = copy.deepcopy(self.config)
+        return twin
 
     @property
     def vectors(self) -> Tensor:
-        """The ranker's vectors [documents, D], read from disk at first use.
+        """The ranker's vectors [documents, D].
 
         Where they are kept as integers this is a copy in float32; `vector_rows` makes none.
 
         Raises:
-            ValueError: When the checkpoint has none, or too few.
+            ValueError: When the model has none.
         """
-        values, scales = self._stored()
+        values, scales = self.stored_vectors()
         return values if scales is None else values.float() * scales.unsqueeze(-1)
 
     def vector_rows(self, row: Tensor) -> Tensor:
         """The ranker's vectors of document rows, on the rows' device."""
-        return take_rows(*self._stored(), row)
+        return take_rows(*self.stored_vectors(), row)
 
     @property
     def vector_bytes(self) -> int:
         """Bytes of the ranker's vectors, as they are kept."""
-        return sum(tensor.nbytes for tensor in self._stored() if tensor is not None)
+        return sum(tensor.nbytes for tensor in self.stored_vectors() if tensor is not None)
 
-    def _stored(self) -> tuple[Tensor, Tensor | None]:
-        """Vectors and scales as they are kept."""
-        if self._vectors is None:
-            if self._vectors_file is None:
-                raise ValueError("This model has no ranker vectors; index documents first.")
-            vectors, scales = load_vectors(self._vectors_file)
-            if len(vectors) < self.config.num_documents:
-                raise ValueError(
-                    f"{self._vectors_file}: {len(vectors)} vectors found, the index names "
-                    f"{self.config.num_documents} documents."
-                )
-            self._vectors, self._scales = vectors, scales
-        return self._vectors, self._scales
+    @property
+    def has_vectors(self) -> bool:
+        """Whether there are ranker vectors."""
+        return self._stored is not None
+
+    def stored_vectors(self) -> tuple[Tensor, Tensor | None]:
+        """Vectors and scales as they are kept.
+
+        Raises:
+            ValueError: When the model has none.
+        """
+        if self._stored is None:
+            raise ValueError("This model has no ranker vectors; index documents first.")
+        return self._stored
 
     @torch.no_grad()
     def search(
@@ -176,20 +198,44 @@ class IndexedModel(GenRetPreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Save weights, index, configuration and code as transformers does, vectors beside."""
-        stored = self._stored() if self._vectors is not None or self._vectors_file else None
         super().save_pretrained(save_directory, **kwargs)
-        if stored is not None and kwargs.get("is_main_process", True):
-            save_vectors(*stored, os.path.join(save_directory, VECTORS_FILE))
+        if not kwargs.get("is_main_process", True):
+            return
+        if self._stored is not None:
+            save_vectors(*self._stored, os.path.join(save_directory, VECTORS_FILE))
+        sign(os.fspath(save_directory))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint; the index is checked, the vectors are found and read later.
+        """Load a checkpoint: weights, index and vectors of one save, all of them opened now.
 
         Raises:
-            ValueError: When the index contradicts itself.
+            ValueError: When the index contradicts itself, or files are of different saves.
         """
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        name = pretrained_model_name_or_path
+        if name is None or not os.path.isdir(name):
+            loaded = super().from_pretrained(name, *args, **kwargs)
+            cls._finish(loaded, name, kwargs)
+            return loaded
+        folder = os.path.join(name, kwargs.get("subfolder") or "")
+        for tries in range(TRIES):
+            before = folder_stamp(folder)
+            try:
+                # The arguments are read again with each try; transformers takes some out.
+                loaded = super().from_pretrained(name, *args, **dict(kwargs))
+                cls._finish(loaded, name, kwargs)
+            except Exception:
+                if folder_stamp(folder) == before or tries == TRIES - 1:
+                    raise
+                continue
+            if folder_stamp(folder) == before:
+                return loaded
+        raise ValueError(f"{name}: it was replaced again and again while it was read.")
+
+    @classmethod
+    def _finish(cls, loaded: Any, name: Any, kwargs: dict[str, Any]) -> None:
+        """Check the index of a model that was just loaded, and open its vectors."""
+        model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
         wrong = model.index.check()
         if (
             wrong is None
@@ -198,23 +244,29 @@ class IndexedModel(GenRetPreTrainedModel):
         ):
             wrong = "the id index names documents beyond num_documents"
         if wrong is not None:
-            raise ValueError(f"{pretrained_model_name_or_path}: {wrong}.")
-        if pretrained_model_name_or_path is not None:
-            model._vectors_file = cached_file(
-                pretrained_model_name_or_path,
-                VECTORS_FILE,
-                # The commit that the weights came from, should the branch have moved since.
-                revision=getattr(model.config, "_commit_hash", None)
-                or kwargs.get("revision")
-                or "main",
-                subfolder=kwargs.get("subfolder") or "",
-                local_files_only=kwargs.get("local_files_only", False),
-                token=kwargs.get("token"),
-                cache_dir=kwargs.get("cache_dir"),
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
-        return loaded
+            raise ValueError(f"{name}: {wrong}.")
+        if name is None:
+            return
+        folder = kwargs.get("subfolder") or ""
+        path = cached_file(
+            name,
+            VECTORS_FILE,
+            # The commit that the weights came from, should the branch have moved since.
+            revision=getattr(model.config, "_commit_hash", None)
+            or kwargs.get("revision")
+            or "main",
+            subfolder=folder,
+            local_files_only=kwargs.get("local_files_only", False),
+            token=kwargs.get("token"),
+            cache_dir=kwargs.get("cache_dir"),
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if path is not None and len(model.index):
+            model.open_vectors(path)
+        # Weights that are missing are somebody else's sentence.
+        if os.path.isdir(name) and not info.get("missing_keys"):
+            check_signature(os.path.join(name, folder), model.config)
 
 
 def follow_index(model: Any, _: Any = None) -> None:

@@ -52,8 +52,25 @@ def save_vectors(vectors: Tensor, scales: Tensor | None, path: str) -> None:
     os.replace(beside, path)
 
 
-def load_vectors(path: str) -> tuple[Tensor, Tensor | None]:
-    """Read the ranker's vectors [N, D]; the file is memory-mapped, not copied where possible."""
+def load_vectors(path: str, documents: int, dim: int) -> tuple[Tensor, Tensor | None]:
+    """Open the ranker's vectors [documents, dim]; the file is memory-mapped where possible.
+
+    Returns:
+        Vectors, and their scales where they are kept as integers.
+
+    Raises:
+        ValueError: When they are of another shape, or integers without scales.
+    """
+    name = os.path.basename(path)
     with safe_open(path, framework="pt") as file:
-        scales = file.get_tensor("scales") if "scales" in file.keys() else None  # noqa: SIM118
-        return file.get_tensor("vectors"), scales
+        if "vectors" not in file.keys():  # noqa: SIM118
+            raise ValueError(f"{name} holds no vectors")
+        part, scaled = file.get_slice("vectors"), "scales" in file.keys()  # noqa: SIM118
+        shape, kind = list(part.get_shape()), part.get_dtype()
+        if shape != [documents, dim]:
+            raise ValueError(f"{name} has the shape {shape}, {[documents, dim]} was expected")
+        if kind == "I8" and not scaled:
+            raise ValueError(f"{name} holds integers without their scales")
+        if scaled and list(file.get_slice("scales").get_shape()) != [documents]:
+            raise ValueError(f"{name} has another number of scales than of vectors")
+        return file.get_tensor("vectors"), file.get_tensor("scales") if scaled else None

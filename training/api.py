@@ -24,6 +24,7 @@ from hf_genret.evaluation import per_query, scrub_command, theorem1_report
 from hf_genret.evaluation.report import report as make_report
 from hf_genret.files import atomic_write_text
 from hf_genret.manifest import TRAINING_FILE
+from hf_genret.outputs import check_output
 from hf_genret.retriever import GenRetriever
 from hf_genret.training.build import Start, build, ids_each
 from hf_genret.training.controls import save_control, train_control
@@ -40,7 +41,7 @@ from hf_genret.training.new_documents import (
 from hf_genret.training.objectives import OBJECTIVES
 from hf_genret.training.processes import is_main, main_says, wait, world_size
 from hf_genret.training.recipes import Recipe, load_recipe
-from hf_genret.training.run_folder import arguments, identity, place, prepare
+from hf_genret.training.run_folder import arguments, identity, prepare
 from hf_genret.training.systems import Bench, aligned, save_untrained
 from hf_genret.training.watch import recorded
 
@@ -54,6 +55,7 @@ def train(
     seed: int = 0,
     encodings: str | Path | None = None,
     reading: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train a recipe on a data set and save the checkpoint.
 
@@ -66,10 +68,12 @@ def train(
         seed: Of everything random.
         encodings: Folder that keeps what a frozen encoder says of the texts, for other runs.
         reading: Arguments of `load_data`, for example `{"streaming": True}`.
+        overwrite: Replace a checkpoint that stands there; one that goes on (`resume`) may.
 
     Returns:
         The report on dev (on no split when there is none), with the log of the stages.
     """
+    check_output(output, overwrite=overwrite or resume)
     plan = load_recipe(recipe, settings, task_of(data))
     command = _command("train", data, recipe, settings, seed) + reading_words(reading)
     return train_on(
@@ -80,6 +84,7 @@ def train(
         seed=seed,
         command=command,
         encodings=None if encodings is None else Path(encodings),
+        overwrite=overwrite or resume,
     )
 
 
@@ -92,10 +97,11 @@ def train_on(
     command: str,
     resume: bool = False,
     encodings: Path | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """`train` on data that is loaded already."""
     began = time.perf_counter()
-    output = place(output)
+    output = check_output(output, overwrite=overwrite)
     work = output.with_name(output.name + ".run")
     # The arguments bring several processes together, so they come before the first file.
     args = arguments(work, seed)
@@ -213,6 +219,7 @@ def evaluate_checkpoint(
         # The other convention beside it: nothing is left out, as in TIGER's tables.
         other = Bench(retriever, folder, loaded, split, exclude_history=False, seed=seed)
         extra["history_not_excluded"] = other.evaluate_all([n for n in found if n != "random"])
+    retriever.state.check_stands()  # the controls in its folder are opened late
     name = str(data) if isinstance(data, str) and is_built_in(data) else "DATA"
     line = command or f"hf-genret evaluate CHECKPOINT {name} --split {split}"
     if command is None:
@@ -221,13 +228,19 @@ def evaluate_checkpoint(
     return make_report(loaded, split, line, seed, time.perf_counter() - began, found, extra=extra)
 
 
-def quickstart(output: str | Path, seed: int = 0) -> dict[str, Any]:
+def quickstart(output: str | Path, seed: int = 0, overwrite: bool = False) -> dict[str, Any]:
     """Train on the standard library's documentation, evaluate, and search it thrice."""
     began = time.perf_counter()
+    check_output(output, overwrite=overwrite)
     data = stdlib_data(seed=seed)
     command = f"hf-genret quickstart --seed {seed}"
     trained = train_on(
-        data, load_recipe("quickstart"), Path(output), seed=seed, command=command, resume=False
+        data,
+        load_recipe("quickstart"),
+        Path(output),
+        seed=seed,
+        command=command,
+        overwrite=overwrite,
     )
     systems = ["generative", "kmeans", "bm25", "dense", "random"]
     report = evaluate_checkpoint(output, data, "test", systems, command=command, seed=seed)

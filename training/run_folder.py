@@ -17,16 +17,6 @@ from hf_genret.training.processes import is_main, wait
 from hf_genret.training.recipes import Recipe
 
 
-def place(output: Path) -> Path:
-    """Where the checkpoint goes, refused now and not after the training."""
-    output = output.expanduser().resolve()
-    if output.exists() and not output.is_dir():
-        raise CheckpointError(f"{output} is a file; a folder for the checkpoint was expected.")
-    if output == Path.cwd():
-        raise CheckpointError(f"{output}: the working folder cannot be replaced; name another.")
-    return output
-
-
 def identity(data: RetrievalData, recipe: Recipe, seed: int) -> dict[str, Any]:
     """What has to be the same when a run goes on."""
     return {"data": data.fingerprint, "seed": seed, "recipe": recipe.settings}

@@ -110,10 +110,11 @@ def _write(
 ) -> None:
     """The card with the given figures, or with those that lie beside the checkpoint."""
     from hf_genret.files import atomic_write_text
-    from hf_genret.hub import read_report, render_card, write_card
+    from hf_genret.hub import render_card, write_card
 
-    known = read_report(retriever.folder) if retriever.folder is not None else None
+    known = retriever.state.record("report.json") or None
     if beside:
+        retriever.state.check_stands()
         write_card(place.parent, retriever, figures or known, repo_id=repo, **fields)
     else:
         text = render_card(retriever, figures or known, repo_id=repo, **fields)

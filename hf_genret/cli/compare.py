@@ -115,6 +115,7 @@ def compare(
     split: Split = "test",
     columns: options.Columns = None,
     streaming: options.Streaming = False,
+    overwrite: options.Overwrite = False,
     json_file: options.Json = None,
 ) -> None:
     """Compare systems on one split: trained where they are not yet, measured alike.
@@ -147,6 +148,7 @@ def compare(
             repeat=repeat,
             reading=options.reading(columns, streaming),
             tell=lambda line: result.console.print(line, markup=False),
+            overwrite=overwrite,
         )
         if report["systems"]:
             result.console.print(comparison.quality_table(report))

@@ -23,6 +23,7 @@ def index(
     vectors: options.Vectors = None,
     columns: options.Columns = None,
     streaming: options.Streaming = False,
+    overwrite: options.Overwrite = False,
     json_file: options.Json = None,
 ) -> None:
     """Give ids to other documents with the trained model; nothing is trained.
@@ -36,9 +37,11 @@ def index(
     reading = options.reading(columns, streaming)
     from hf_genret.cli.tables import show_facts
     from hf_genret.data import load_documents
+    from hf_genret.outputs import check_output
     from hf_genret.retriever import GenRetriever
 
     with output(json_file) as result:
+        check_output(out, overwrite=overwrite)
         retriever = GenRetriever.from_pretrained(checkpoint)
         retriever.index(load_documents(documents, **reading))
         if vectors is not None:

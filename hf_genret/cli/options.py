@@ -55,6 +55,10 @@ Streaming = Annotated[
         "memory all the same.",
     ),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a checkpoint or results that stand there already."),
+]
 
 Vectors = Annotated[
     str | None,

@@ -18,6 +18,7 @@ def quickstart(
         Path, typer.Option("--output", metavar="DIR", help="Where the checkpoint goes.")
     ] = Path("genret-stdlib"),
     seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
     json_file: options.Json = None,
 ) -> None:
     """Train on the documentation of the running Python's standard library, evaluate, search.
@@ -34,7 +35,7 @@ def quickstart(
     from hf_genret.training import api
 
     with output(json_file) as result:
-        report = api.quickstart(output=out, seed=seed)
+        report = api.quickstart(output=out, seed=seed, overwrite=overwrite)
         show_report(result, report)
         for example in report.get("searches", []):
             show_hits(result, example["query"], example["hits"])

@@ -67,6 +67,7 @@ def study(
     keep: Keep = False,
     columns: options.Columns = None,
     streaming: options.Streaming = False,
+    overwrite: options.Overwrite = False,
     json_file: options.Json = None,
 ) -> None:
     """Study generative against dense retrieval: same data, same encoder, one factor at a time.
@@ -114,7 +115,7 @@ def study(
                 say(f"{number}/{len(cells)} {cell.title}: {'done' if done else 'open'}")
             result.write({"cells": [{"slug": c.slug, "done": done} for c, done in cells]})
             return
-        report = room.study(wish, out, tell=say)
+        report = room.study(wish, out, tell=say, overwrite=overwrite)
         for entry in report["failed"]:
             say(f"Failed: {entry['cell']}: {entry['error']}")
         say(f"Report: {out / 'report.md'}")

@@ -39,6 +39,7 @@ def train(
     ] = None,
     columns: options.Columns = None,
     streaming: options.Streaming = False,
+    overwrite: options.Overwrite = False,
     json_file: options.Json = None,
 ) -> None:
     """Train a generative retriever.
@@ -66,6 +67,7 @@ def train(
             output=out,
             settings=settings or [],
             resume=resume,
+            overwrite=overwrite,
             seed=seed,
             encodings=encodings,
             reading=reading,

@@ -13,19 +13,19 @@ from hf_genret.encoding import QuerySource, encode, pad_histories
 from hf_genret.errors import DataError
 from hf_genret.explain.explanation import Choice, Explanation, Step
 from hf_genret.explain.nodes import children_of, count_below
-from hf_genret.explain.words import PrefixWords, words_of
+from hf_genret.explain.words import PrefixWords
 from hf_genret.hits import Limits, Only, allowed_rows, check_texts, rows_of, search_wide, unjudged
 from hf_genret.modeling import EncoderOutput, GenRetModel, SearchOutput
 
 if TYPE_CHECKING:
     from hf_genret.data.schema import Queries
     from hf_genret.modeling.index_genret import DocidIndex
-    from hf_genret.retriever import GenRetriever
+    from hf_genret.state import State
 
 
 @torch.no_grad()
 def explain(
-    retriever: GenRetriever,
+    state: State,
     query: str | None,
     ids: Sequence[str],
     *,
@@ -40,31 +40,30 @@ def explain(
     Raises:
         DataError: An empty query, an unknown id, or one that `only` leaves out.
     """
-    queries = _asked(retriever, query, history)
-    rows = [retriever.documents.row_of(identifier) for identifier in ids]
+    queries = _asked(state, query, history)
+    rows = [state.documents.row_of(identifier) for identifier in ids]
     if not rows:
         return []
-    allowed = allowed_rows(retriever.documents, only)
+    allowed = allowed_rows(state.documents, only)
     for row, identifier in zip(rows, ids, strict=True):
         if allowed is not None and not bool(allowed[row]):
             raise DataError(f"only= leaves out the document '{identifier}'.")
-    source = QuerySource(retriever.model, queries, retriever.processing_class)
-    ((_, encoded),) = encode(retriever.model, source, batch_size=1)
+    source = QuerySource(state.model, queries, state.processing_class)
+    ((_, encoded),) = encode(state.model, source, batch_size=1)
     limits = Limits(k, num_beams, allowed, exclude_history=query is None)
     left_out = pad_histories(queries.histories or []) if limits.exclude_history else None
-    found = search_wide(retriever.model, encoded, limits, left_out)
-    trace = _Trace(retriever.model, words_of(retriever), encoded, found, limits, siblings)
+    found = search_wide(state.model, encoded, limits, left_out)
+    trace = _Trace(state.model, state.prefix_words, encoded, found, limits, siblings)
     asked = query if query is not None else ", ".join(history or [])
     paths = trace.best_paths(rows)
     return [
-        _explanation(retriever, trace, asked, row, path)
-        for row, path in zip(rows, paths, strict=True)
+        _explanation(state, trace, asked, row, path) for row, path in zip(rows, paths, strict=True)
     ]
 
 
-def _asked(retriever: GenRetriever, query: str | None, history: Sequence[str] | None) -> Queries:
+def _asked(state: State, query: str | None, history: Sequence[str] | None) -> Queries:
     """The one query, checked against what the model reads."""
-    model = retriever.model
+    model = state.model
     if len(model.index) == 0:
         raise DataError("nothing is indexed yet; use index(documents).")
     if query is not None:
@@ -75,7 +74,7 @@ def _asked(retriever: GenRetriever, query: str | None, history: Sequence[str] | 
         raise DataError("give a query, a history, or both.")
     elif model.encoder.history is None:
         raise DataError("this model reads text, not histories; give a query.")
-    histories = None if history is None else rows_of(retriever.documents, [history])
+    histories = None if history is None else rows_of(state.documents, [history])
     return unjudged(1, None if query is None else [query], histories)
 
 
@@ -238,10 +237,8 @@ def _ways(
     return codes[keep], nodes[keep]
 
 
-def _explanation(
-    retriever: GenRetriever, trace: _Trace, query: str, row: int, path: _Path
-) -> Explanation:
-    model, document = retriever.model, retriever.documents[row]
+def _explanation(state: State, trace: _Trace, query: str, row: int, path: _Path) -> Explanation:
+    model, document = state.model, state.documents[row]
     steps = trace.steps(path)
     kind = model.ranker.similarity
     vector = trace.encoded.pooler_output

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from hf_genret.errors import DataError
 from hf_genret.explain.explanation import join
 from hf_genret.explain.nodes import children_of, count_below, node_of
-from hf_genret.explain.words import PrefixWords, words_of
+from hf_genret.explain.words import PrefixWords
 from hf_genret.modeling.index_genret import DocidIndex
 
 if TYPE_CHECKING:
-    from hf_genret.retriever import GenRetriever
+    from hf_genret.state import State
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TreeNode:
 
 
 def docid_tree(
-    retriever: GenRetriever,
+    state: State,
     prefix: Sequence[int] = (),
     *,
     depth: int = 2,
@@ -64,7 +64,7 @@ def docid_tree(
     """The tree below a prefix.
 
     Args:
-        retriever: With an index.
+        state: With an index.
         prefix: Where it starts; () for all ids.
         depth: Levels below it.
         children: Largest children shown of each node; equal ones in the order of their codes.
@@ -73,11 +73,11 @@ def docid_tree(
     Raises:
         DataError: When nothing is indexed, or no id begins with the prefix.
     """
-    if len(retriever.model.index) == 0:
+    if len(state.model.index) == 0:
         raise DataError("nothing is indexed yet; use index(documents).")
-    node = node_of(retriever.model.index, prefix)
-    known = words_of(retriever)
-    return _below(retriever.model.index, known, tuple(prefix), node, depth, children, words)
+    node = node_of(state.model.index, prefix)
+    known = state.prefix_words
+    return _below(state.model.index, known, tuple(prefix), node, depth, children, words)
 
 
 def _below(

@@ -76,11 +76,7 @@ class PrefixWords:
 
 def words_of(retriever: GenRetriever) -> PrefixWords:
     """The words of a retriever's prefixes, counted at first use and again for another index."""
-    index, documents = retriever.model.index, retriever.documents
-    known = retriever.prefix_words
-    if known is None or known.paths is not index.paths or known.documents is not documents:
-        known = retriever.prefix_words = PrefixWords(index, documents)
-    return known
+    return retriever.state.prefix_words
 
 
 def _counts(documents: DocumentStore) -> tuple[sparse.csr_matrix, list[str]]:

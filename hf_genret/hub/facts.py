@@ -28,8 +28,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def training_record(retriever: GenRetriever) -> dict[str, Any]:
     """What training wrote down of a checkpoint; empty for a corpus it was not trained on."""
-    folder = retriever.folder
-    return (read_json(folder / TRAINING_FILE) if folder is not None else None) or {}
+    return retriever.state.record(TRAINING_FILE)
 
 
 def training_facts(retriever: GenRetriever) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import logging
 import tempfile
 import time
@@ -48,7 +49,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="genret-push-") as temporary:
         files = partial(checkpoints.write_files, retriever=retriever, repo_id=repo_id)
         folder = checkpoints.write_folder(Path(temporary) / "checkpoint", files)
-        own = retriever.folder is not None and _written(retriever.folder)
+        own = _card_was_written(retriever)
         return push_folder(
             folder,
             repo_id,
@@ -134,6 +135,13 @@ def _written(folder: Path) -> bool:
     """Whether a folder's card is another than the one that was saved with the checkpoint."""
     card = folder / CARD
     return card.is_file() and sha256(card) != _listed(folder).get(CARD, {}).get("sha256")
+
+
+def _card_was_written(retriever: GenRetriever) -> bool:
+    """Whether a retriever's card is another than the one that was saved with its checkpoint."""
+    card, listed = retriever.state.records.get(CARD), retriever.state.record(MANIFEST_FILE)
+    entry = (listed.get("files") or {}).get(CARD) or {}
+    return card is not None and hashlib.sha256(card).hexdigest() != entry.get("sha256")
 
 
 def _there(api: HfApi, name: str, revision: str | None, folder: Path) -> tuple[list[str], bool]:

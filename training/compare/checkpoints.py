@@ -40,9 +40,11 @@ class Checkpoints:
         plan: Plan,
         tell: Callable[[str], None],
         encodings: Path | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.folder, self.data, self.plan, self.tell = folder, data, plan, tell
         self.encodings = folder / "encodings" if encodings is None else encodings
+        self.overwrite = overwrite
         self._ready: dict[tuple[str, int], Path] = {}
         self._failed: dict[tuple[str, int], str] = {}  # not tried again for each that needs it
         self._digests: dict[tuple[str, int], str] = {}
@@ -88,6 +90,7 @@ class Checkpoints:
             command=self.command(system, seed),
             resume=interrupted,
             encodings=self.encodings,
+            overwrite=self.overwrite or not _sound(place),
         )
         return place
 
@@ -153,6 +156,11 @@ def _recorded(checkpoint: Path) -> dict[str, Any] | None:
         "seed": manifest["seed"],
         "recipe": record.get("recipe"),
     }
+
+
+def _sound(checkpoint: Path) -> bool:
+    """Whether a folder holds a whole checkpoint, so that training another loses something."""
+    return _recorded(checkpoint) is not None
 
 
 def _interrupted(work: Path) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from hf_genret.evaluation import Run
 from hf_genret.evaluation.report import plain
-from hf_genret.files import atomic_write_text
+from hf_genret.files import atomic_file, atomic_write_text
 
 
 def save_measured(place: Path, run: Run, facts: dict[str, Any], identity: dict[str, Any]) -> None:
@@ -23,12 +23,10 @@ def save_measured(place: Path, run: Run, facts: dict[str, Any], identity: dict[s
         facts: Figures, plain values.
         identity: What they are figures of.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.part")
-    save_file(run_arrays(run), beside)
     json_file = place.with_name(place.name + ".json")
-    json_file.unlink(missing_ok=True)  # figures never stand beside another run
-    beside.replace(place.with_name(place.name + ".safetensors"))
+    with atomic_file(place.with_name(place.name + ".safetensors")) as fresh:
+        save_file(run_arrays(run), fresh)
+        json_file.unlink(missing_ok=True)  # figures never stand beside another run
     about = {
         "name": run.name,
         "latency_ms": run.latency_ms,

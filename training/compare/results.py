@@ -35,6 +35,7 @@ class Results:
         split: Which queries.
         fusion: How two systems are joined, `rrf` or `weighted`.
         tell: Hears what is being done.
+        overwrite: Whether checkpoints of other settings are replaced.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class Results:
         split: str,
         fusion: Method,
         tell: Callable[[str], None],
+        overwrite: bool = False,
     ) -> None:
         self.folder, self.data, self.plan, self.split = folder, data, plan, split
         self.fusion, self.tell = fusion, tell
-        self.checkpoints = Checkpoints(folder, data, plan, tell)
+        self.checkpoints = Checkpoints(folder, data, plan, tell, overwrite=overwrite)
         self.queries = data.split(split)
         self.measurer = self._measurer(split, self.queries)
 

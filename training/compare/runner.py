@@ -13,6 +13,7 @@ from hf_genret.errors import ConfigError, GenRetError
 from hf_genret.evaluation import scrub_command
 from hf_genret.evaluation.fusion import Method
 from hf_genret.evaluation.report import report as make_report
+from hf_genret.outputs import check_results
 from hf_genret.training.api import reading_words, task_of
 from hf_genret.training.checks import known
 from hf_genret.training.compare.assemble import Measured, assemble
@@ -44,6 +45,7 @@ def compare(
     repeat: str | Iterable[str] = (),
     reading: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] = logger.info,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train what is not there, measure every system on one split, and write the report.
 
@@ -67,6 +69,8 @@ def compare(
             alone. All by default.
         reading: Arguments of `load_data`, for example `{"streaming": True}`.
         tell: Hears what is being trained and measured.
+        overwrite: Replace results on other data, and checkpoints of other settings, that stand in
+            the folder.
 
     Returns:
         The report, also in `report.json`; `failed` names what did not work.
@@ -74,6 +78,7 @@ def compare(
     Raises:
         ConfigError: For an unknown system, preset, setting or baseline, before anything is trained.
         DataError: When the data have a fault or no such split.
+        CheckpointError: When results on other data stand in the folder.
     """
     began = time.perf_counter()
     task = task_of(data)
@@ -89,7 +94,8 @@ def compare(
     tables = chosen.tables(plan, len(loaded.documents))
     plan = Plan(needed_systems(listed), chosen.settings, task)
     folder = Path(output).expanduser().resolve()
-    results = Results(folder, loaded, plan, split, cast(Method, fusion), tell)
+    check_results(folder, loaded.fingerprint, overwrite=overwrite)
+    results = Results(folder, loaded, plan, split, cast(Method, fusion), tell, overwrite)
     measured, failed = _run(results, listed, seeds, repeated)
     command = _command(chosen, listed, seeds, settings, baseline, split, fusion, repeat)
     places = {str(folder): "DIR", str(output): "DIR", str(data): "DATA"}

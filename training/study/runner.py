@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_genret.errors import GenRetError
 from hf_genret.evaluation.report import report as make_report
+from hf_genret.outputs import check_results
 from hf_genret.training.compare.checkpoints import Checkpoints, training_record
 from hf_genret.training.compare.plan import START
 from hf_genret.training.given import shown_setting
@@ -33,7 +34,9 @@ logger = logging.getLogger(__name__)
 Tell = Callable[[str], None]
 
 
-def study(wish: Wish, output: str | Path, *, tell: Tell = logger.info) -> dict[str, Any]:
+def study(
+    wish: Wish, output: str | Path, *, tell: Tell = logger.info, overwrite: bool = False
+) -> dict[str, Any]:
     """Train what is not there, measure every cell, and write the report.
 
     Started again with the same arguments it goes on where it was stopped; what was measured is
@@ -43,6 +46,8 @@ def study(wish: Wish, output: str | Path, *, tell: Tell = logger.info) -> dict[s
         wish: What is asked for.
         output: Folder for cells, checkpoints and the report.
         tell: Hears what is being trained and measured, and how long the rest will take.
+        overwrite: Replace results on other data, and checkpoints of other settings, that stand in
+            the folder.
 
     Returns:
         The report, also in `report.json`; `failed` names what did not work.
@@ -50,10 +55,12 @@ def study(wish: Wish, output: str | Path, *, tell: Tell = logger.info) -> dict[s
     Raises:
         ConfigError: For an unknown factor, recipe or setting, before anything is trained.
         DataError: When the data have a fault, no test queries, or histories.
+        CheckpointError: When results on other data stand in the folder.
     """
     began = time.perf_counter()
     plan, folder = Study(wish), Path(output).expanduser().resolve()
-    runner = Runner(plan, folder, tell)
+    check_results(folder, plan.slices.whole.fingerprint, overwrite=overwrite)
+    runner = Runner(plan, folder, tell, overwrite)
     runner.run()
     cells, values = runner.results()
     report = make_report(
@@ -92,10 +99,12 @@ class Runner:
         plan: The study.
         folder: Where everything goes.
         tell: Hears of it.
+        overwrite: Whether checkpoints of other settings are replaced.
     """
 
-    def __init__(self, plan: Study, folder: Path, tell: Tell) -> None:
+    def __init__(self, plan: Study, folder: Path, tell: Tell, overwrite: bool = False) -> None:
         self.plan, self.folder, self.tell = plan, folder, tell
+        self.overwrite = overwrite
         self.failed: list[dict[str, str]] = []
         self.clock = Clock()
         self._identities = {cell.slug: plan.identity(cell) for cell in plan.cells}
@@ -206,6 +215,7 @@ class Runner:
                 self.plan.plan,
                 self.tell,
                 encodings=self.folder / "encodings",
+                overwrite=self.overwrite,
             )
         return self._checkpoints[share]
 
