@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hf_genret.manifest import listed_files
+from hf_genret.manifest import FIGURES, listed_files
 from hf_genret.swap import Held, exchange, lock, remove_folder
 
 _PATIENCE = 5.0  # seconds that a fresh folder waits for whoever takes it for a leftover
@@ -164,14 +164,15 @@ def _discard(folder: Path, path: Path) -> None:
     """Remove a folder that gave its place to `path`, or that never came to have it.
 
     What its manifest does not list and `path` lacks was put there by somebody else in the last
-    moment, and moves to `path`.
+    moment, and moves to `path`; but for card and report, which speak of the old checkpoint.
     """
     if not folder.is_dir():
         return
     listed = listed_files(folder)
     for file in sorted(folder.rglob("*")) if listed is not None and path.is_dir() else []:
         name = file.relative_to(folder)
-        if file.is_dir() or name.as_posix() in (listed or ()) or os.path.lexists(path / name):
+        ours = name.as_posix() in (listed or ()) or name.name in FIGURES
+        if file.is_dir() or ours or os.path.lexists(path / name):
             continue
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(file, path / name)

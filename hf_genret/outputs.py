@@ -123,6 +123,8 @@ def keep_others(old: Path, fresh: Path, *, same: bool) -> None:
     for file in sorted(old.rglob("*")):
         name = file.relative_to(old)
         if file.is_dir() and not file.is_symlink():
+            if not any(file.iterdir()):
+                (fresh / name).mkdir(parents=True, exist_ok=True)
             continue
         new = os.path.lexists(fresh / name)
         if same and name.parts[0] in MEASURED:

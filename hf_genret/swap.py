@@ -137,11 +137,14 @@ def remove_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _held_still(folder: Path) -> Iterator[Path]:
+def _as_it_is(folder: Path) -> Iterator[Path]:
+    """The folder by its own name, which another folder may take meanwhile."""
+    yield folder
+
+
+@contextmanager
+def _by_descriptor(folder: Path) -> Iterator[Path]:
     """A name of the folder that stays its name when another folder takes its place."""
-    if not Path("/proc/self/fd").is_dir():
-        yield folder
-        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         import fcntl
@@ -151,6 +154,9 @@ def _held_still(folder: Path) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+_held_still = _by_descriptor if Path("/proc/self/fd").is_dir() else _as_it_is
 
 
 def _identity(folder: Path) -> tuple[int, ...] | None:

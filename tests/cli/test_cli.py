@@ -64,8 +64,9 @@ def test_quickstart_passes_its_options_and_prints_table_and_searches(calls, caps
     """Quickstart prints the systems, the example searches and where the checkpoint lies."""
     file = tmp_path / "report.json"
     words = ["quickstart", "--output", str(tmp_path / "out"), "--seed", "3", "--json", str(file)]
-    assert main(words) == 0
-    assert calls == [("quickstart", (), {"output": tmp_path / "out", "seed": 3})]
+    assert main([*words, "--overwrite"]) == 0
+    wanted = {"output": tmp_path / "out", "seed": 3, "overwrite": True}
+    assert calls == [("quickstart", (), wanted)]
     shown = capsys.readouterr().out
     assert ".612 [.600, .630]" in shown and ".590 [-, -]" in shown
     assert "os.path.join" in shown and "3-7" in shown
@@ -237,6 +238,7 @@ def test_compare_passes_everything_on(calls, capsys, tmp_path):
         "baseline": "bm25",
         "split": "dev",
         "reading": HELD,
+        "overwrite": False,
         "sizes": "4x4",
         "fusion": "weighted",
         "repeat": "uri",

@@ -39,10 +39,11 @@ def changes(hub, repo):
 
 
 def test_a_second_push_uploads_what_changed(hub, pushed):
-    """Nothing where nothing did, which is no commit; else the changed files and the manifest."""
+    """Nothing where nothing did, which is no commit; else the changed files, the manifest, and the
+    configuration, which says whose vectors they are."""
     whole, part = changes(hub, "me/again")
     assert {"model.safetensors", "documents.parquet", "config.json"} < whole
-    assert part == {"vectors.safetensors", "manifest.json"}
+    assert part == {"vectors.safetensors", "manifest.json", "config.json"}
     assert pushed["SAME"] == pushed["FIRST"] != pushed["SECOND"]
     assert len(hub.stored) == len(set(hub.stored)) == 4  # weights, documents, vectors twice
 

@@ -286,7 +286,7 @@ def test_a_lost_or_changed_buffer_is_an_error(saved):
 def test_too_few_vectors_are_an_error(saved, text):
     """Found when they are first read."""
     save_file({"vectors": torch.zeros(3, 16)}, saved[1] / "vectors.safetensors")
-    with pytest.raises(ValueError, match=r"3 vectors found, the index names 40"):
+    with pytest.raises(ValueError, match=r"has the shape \[3, 16\], \[40, 16\] was expected"):
         GenRetModel.from_pretrained(saved[1]).search(**text)
 
 

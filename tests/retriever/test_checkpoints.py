@@ -207,19 +207,25 @@ def test_a_full_disk_leaves_the_old_checkpoint(retriever, folder, monkeypatch, w
     assert len(GenRetriever.from_pretrained(folder).search("owl", k=3)) == 3
 
 
-def test_other_files_stay_and_stale_ones_go(retriever, folder):
-    """Notes and runs are kept; a shard, baselines and figures of the old checkpoint are not."""
+def test_other_files_stay_and_stale_ones_go(retriever, tmp_path):
+    """Notes and runs are kept; what the manifest lists and figures of the old one are not."""
+    extras, folder = tmp_path / "extras", tmp_path / "out"
+    (extras / "baselines").mkdir(parents=True)
+    (extras / "baselines" / "kmeans.safetensors").write_bytes(b"old")
+    (extras / "training.json").write_text("{}")
+    retriever.save_pretrained(folder, beside=extras)
     (folder / "notes.txt").write_text("mine")
     (folder / "checkpoint-5").mkdir()
     (folder / "checkpoint-5" / "state.json").write_text("{}")
-    (folder / "model-00001-of-00002.safetensors").write_bytes(b"old")
-    (folder / "baselines").mkdir()
+    (folder / "my-encoder.safetensors").write_bytes(b"mine")
     (folder / "README.md").write_text("figures of the old one")
+    (folder / "report.json").write_text('{"systems": {}}')  # as `card --report` writes it
     retriever.index([{"id": "x", "text": "another corpus"}])
     retriever.save_pretrained(folder)
     assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "checkpoint-5" / "state.json").is_file()
-    for name in ("model-00001-of-00002.safetensors", "baselines"):
+    assert (folder / "my-encoder.safetensors").read_bytes() == b"mine"
+    for name in ("baselines", "training.json", "report.json"):
         assert not (folder / name).exists()
     assert "Not measured yet" in (folder / "README.md").read_text()
     assert GenRetriever.from_pretrained(folder).search("x")[0].id == "x"
@@ -254,7 +260,7 @@ def test_links_are_made_where_they_can_be_and_copies_elsewhere(retriever, folder
     def refuse(*_, **__):
         raise OSError("no links here")
 
-    monkeypatch.setattr("hf_genret.checkpoints.os.link", refuse)
+    monkeypatch.setattr("hf_genret.outputs.os.link", refuse)
     retriever.save_pretrained(folder)
     assert (folder / "notes.txt").read_text() == "mine"
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from hf_genret.errors import CheckpointError, ConfigError, MissingExtraError
+from hf_genret.retriever import GenRetriever
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def recorded(retriever, tmp_path):
         for level in (1, 2)
     ]
     (tmp_path / "out" / "training.json").write_text(json.dumps({"distributions": entries}))
-    return retriever
+    return GenRetriever.from_pretrained(tmp_path / "out")
 
 
 def test_a_picture_is_written(recorded, tmp_path):
@@ -46,7 +47,7 @@ def test_what_cannot_be_drawn(recorded, retriever, tmp_path, monkeypatch):
         recorded.plot(tmp_path / "moved.png")
     (tmp_path / "out" / "training.json").write_text("{}")
     with pytest.raises(CheckpointError, match="out: this checkpoint holds no record"):
-        recorded.plot(tmp_path / "moved.png")
+        GenRetriever.from_pretrained(tmp_path / "out").plot(tmp_path / "moved.png")
     recorded.index([{"id": "x", "text": "other documents"}])
     with pytest.raises(CheckpointError, match="this checkpoint holds no record"):
         recorded.plot(tmp_path / "moved.png")
