@@ -115,6 +115,7 @@ def compare(
     split: Split = "test",
     columns: options.Columns = None,
     streaming: options.Streaming = False,
+    strict: options.Strict = False,
     json_file: options.Json = None,
 ) -> None:
     """Compare systems on one split: trained where they are not yet, measured alike.
@@ -145,7 +146,7 @@ def compare(
             sizes=sizes or (),
             fusion=fusion,
             repeat=repeat,
-            reading=options.reading(columns, streaming),
+            reading=options.reading(columns, streaming, strict),
             tell=lambda line: result.console.print(line, markup=False),
         )
         if report["systems"]:

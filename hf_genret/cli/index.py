@@ -23,6 +23,7 @@ def index(
     vectors: options.Vectors = None,
     columns: options.Columns = None,
     streaming: options.Streaming = False,
+    strict: options.Strict = False,
     json_file: options.Json = None,
 ) -> None:
     """Give ids to other documents with the trained model; nothing is trained.
@@ -33,7 +34,7 @@ def index(
 
     - `hf-genret index out big.jsonl --output out-big --streaming --columns text=body`
     """
-    reading = options.reading(columns, streaming)
+    reading = options.reading(columns, streaming, strict)
     from hf_genret.cli.tables import show_facts
     from hf_genret.data import load_documents
     from hf_genret.retriever import GenRetriever

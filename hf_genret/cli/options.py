@@ -55,7 +55,13 @@ Streaming = Annotated[
         "memory all the same.",
     ),
 ]
-
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Make an error of everything that would be left out of the data with a note.",
+    ),
+]
 Vectors = Annotated[
     str | None,
     typer.Option(
@@ -66,7 +72,7 @@ Vectors = Annotated[
 ]
 
 
-def reading(columns: str | None, streaming: bool) -> dict[str, Any]:
+def reading(columns: str | None, streaming: bool, strict: bool) -> dict[str, Any]:
     """What `load_data` and `load_documents` take, from the words of a command.
 
     Raises:
@@ -81,7 +87,7 @@ def reading(columns: str | None, streaming: bool) -> dict[str, Any]:
             raise ConfigError(f"--columns names the column of {name} twice.")
         if name:
             found[name] = column
-    return {"corpus_field_map": found or None, "streaming": streaming}
+    return {"corpus_field_map": found or None, "streaming": streaming, "strict": strict}
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -67,6 +67,7 @@ def study(
     keep: Keep = False,
     columns: options.Columns = None,
     streaming: options.Streaming = False,
+    strict: options.Strict = False,
     json_file: options.Json = None,
 ) -> None:
     """Study generative against dense retrieval: same data, same encoder, one factor at a time.
@@ -101,7 +102,7 @@ def study(
         seeds=seeds,
         zero_shot=zero_shot,
         keep_checkpoints=keep,
-        reading=options.reading(columns, streaming),
+        reading=options.reading(columns, streaming, strict),
     )
     with output(json_file) as result:
 
