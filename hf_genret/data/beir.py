@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hf_genret.data.collecting import collect_query_texts
 from hf_genret.data.folder import QRELS_EXPECTED, DataFile, data_files
-from hf_genret.data.jsonl import judged_splits
+from hf_genret.data.jsonl import corpus_file, judged_splits
 from hf_genret.data.judgments import collect_judgments, left_out_note, named_judgments
 from hf_genret.data.layout import Options, Parts
 from hf_genret.data.reading import Table, read_jsonl
@@ -16,17 +16,16 @@ from hf_genret.errors import DataError
 
 
 def _corpus(path: Path) -> Path | None:
-    """corpus.jsonl[.gz]; documents.jsonl[.gz] does as well where judgments lie beside it."""
+    """corpus.jsonl[.gz]; where judged queries lie beside it, a corpus of the jsonl layout."""
     files = data_files(path)
-    for role in ("corpus", "documents") if _qrels(files) else ("corpus",):
-        for file in files:
-            if file.role == role and not file.split and file.is_jsonl:
-                return file.path
-    return None
+    for file in files:
+        if file.role == "corpus" and not file.split and file.is_jsonl:
+            return file.path
+    return corpus_file(path) if _qrels(files) and _queries(files) else None
 
 
 def is_beir(path: Path) -> bool:
-    """Whether a folder holds corpus.jsonl[.gz], or documents.jsonl[.gz] with judgments beside."""
+    """Whether a folder holds corpus.jsonl[.gz], or other documents with queries and qrels."""
     return path.is_dir() and _corpus(path) is not None
 
 

@@ -26,24 +26,15 @@ _UNREAD_ENDINGS = (
 )
 #: What `save_to_disk` writes beside the data of a part.
 _OF_DATASETS = ("dataset_info.json", "dataset_dict.json", "state.json")
-#: Words of file names that promise data, beside roles and names of splits.
-_PROMISING = (
-    *(
-        "docs",
-        "passages",
-        "collection",
-        "articles",
-        "topics",
-        "questions",
-        "judgments",
-        "judgements",
-    ),
-    *("relevance", "triples", "items", "sequences", "interactions", "ratings", "sessions"),
+#: Words of file names that promise data, beside roles and names of splits, and such endings.
+_PROMISING = re.compile(
+    "docs|passages|collection|articles|topics|questions|judge?ments|relevance|triples|items|"
+    "sequences|interactions|ratings|sessions|inter|trec"
 )
 QRELS_EXPECTED = "judgments are read from qrels/{train,dev,test} as .tsv, .csv or .jsonl"
 _EXPECTED = {
     "qrels": QRELS_EXPECTED,
-    "queries": "queries are read from queries.jsonl, .tsv or .csv",
+    "queries": "queries are read from queries.jsonl, .tsv or .csv, with judgments beside them",
     "corpus": "documents are read from one file, corpus.jsonl or documents.jsonl",
     "documents": "documents are read from one file, corpus.jsonl or documents.jsonl",
 }
@@ -59,11 +50,11 @@ class DataFile:
 
     Attributes:
         path: The file.
-        role: `corpus`, `documents`, `queries` or `qrels`; None where the name says none, or says
-            more than can be understood.
+        role: `corpus`, `documents`, `queries` or `qrels`; None where the name says none or two.
         split: `train`, `dev` or `test` where the name says it.
         ending: `jsonl`, `tsv`, `csv`, `txt`, or another that is not read.
         packed: Whether it ends in `.gz`.
+        understood: Whether the name says nothing more than this.
     """
 
     path: Path
@@ -71,20 +62,25 @@ class DataFile:
     split: str | None
     ending: str
     packed: bool
+    understood: bool
 
     @property
     def is_jsonl(self) -> bool:
-        """Whether it holds one JSON object a line."""
-        return self.ending in _JSONL
+        """Whether it is known what it holds, one JSON object a line."""
+        return self.understood and self.ending in _JSONL
 
     @property
     def is_readable(self) -> bool:
-        """Whether it holds that, or lines that are parted into columns."""
-        return self.is_jsonl or self.ending in _TABLES
+        """Whether it is known what it holds, in that form or in lines parted into columns."""
+        return self.understood and (self.ending in _JSONL or self.ending in _TABLES)
 
 
 def _words(stem: str) -> list[str]:
     return [word for word in re.split(r"[^a-z0-9]+", stem.lower()) if word]
+
+
+def _promises(word: str) -> bool:
+    return word in SPLIT_NAMES or _PROMISING.fullmatch(word) is not None
 
 
 def _data_file(path: Path, folder_role: str | None) -> DataFile | None:
@@ -98,12 +94,13 @@ def _data_file(path: Path, folder_role: str | None) -> DataFile | None:
         return None
     words = _words(stem)
     roles = {_ROLES[word] for word in words if word in _ROLES} or {folder_role} - {None}
-    if not roles and not any(word in _PROMISING or word in SPLIT_NAMES for word in words):
+    if not roles and not any(map(_promises, (*words, ending))):
         return None
     rest = [word for word in words if word not in _ROLES]
     split = SPLIT_NAMES.get(rest[0]) if len(rest) == 1 else None
     understood = len(roles) == 1 and (not rest or split is not None)
-    return DataFile(path, roles.pop() if understood else None, split, ending, packed)
+    role = roles.pop() if len(roles) == 1 else None
+    return DataFile(path, role, split, ending, packed, understood)
 
 
 def _paths(folder: Path) -> Iterator[tuple[Path, str | None]]:
@@ -135,16 +132,20 @@ def _order(file: DataFile) -> tuple[bool, int, bool, int, str]:
     return file.packed, ending, name != name.lower(), places[0] if places else -1, name
 
 
-def note_unread(folder: Path, read: Collection[Path], notices: Notices) -> None:
+def note_unread(
+    folder: Path, read: Collection[Path], notices: Notices, *, corpus_only: bool = False
+) -> None:
     """Note every file whose name promises data and that was not read.
 
     Args:
         folder: The data folder; a file has no neighbours to note.
         read: What was read.
         notices: Where to note.
+        corpus_only: Note files of documents alone, where nothing else was wanted.
     """
     for file in data_files(folder):
-        if file.path not in read:
+        wanted = not corpus_only or file.role in ("corpus", "documents")
+        if wanted and file.path not in read:
             expected = _EXPECTED.get(file.role or "", _EXPECTED_ELSE)
             name = str(file.path.relative_to(folder))
             notices.add(f"file was not read; {expected}", path=name)

@@ -27,15 +27,15 @@ def _is_jsonl_file(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(ENDINGS)
 
 
-def _corpus_file(path: Path) -> Path | None:
+def corpus_file(path: Path) -> Path | None:
     """The file itself, documents.jsonl[.gz] of a folder, or the folder's only other jsonl file."""
     if _is_jsonl_file(path):
         return path
     if not path.is_dir():
         return None
     named = find(path, "documents.jsonl")
-    queries = _queries_file(path)
-    others = [file for file in sorted(path.iterdir()) if _is_jsonl_file(file) and file != queries]
+    judging = {file.path for file in data_files(path) if file.role in ("queries", "qrels")}
+    others = [f for f in sorted(path.iterdir()) if _is_jsonl_file(f) and f not in judging]
     return named or (others[0] if len(others) == 1 else None)
 
 
@@ -48,12 +48,12 @@ def _queries_file(path: Path) -> Path | None:
 
 def is_jsonl(path: Path) -> bool:
     """Whether a path is a jsonl file or a folder with one."""
-    return _corpus_file(path) is not None
+    return corpus_file(path) is not None
 
 
 def jsonl_documents(path: Path, options: Options) -> Documents:
     """The documents, one a line."""
-    corpus = _corpus_file(path)
+    corpus = corpus_file(path)
     assert corpus is not None  # is_jsonl found it
     return options.documents(options.jsonl(corpus))
 

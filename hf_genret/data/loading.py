@@ -94,10 +94,8 @@ def _read(source: str | Path, options: Options, *, with_splits: bool) -> tuple[D
     path = Path(source)
     layout = _find_layout(path)
     documents = layout.documents(path, options)
-    if not with_splits:
-        return documents, Parts()
-    parts = layout.splits(path, documents, options)
-    note_unread(path, options.read, options.notices)
+    parts = layout.splits(path, documents, options) if with_splits else Parts()
+    note_unread(path, options.read, options.notices, corpus_only=not with_splits)
     return documents, parts
 
 

@@ -75,7 +75,9 @@ def _load_parts(
     for part in ("corpus", "queries"):
         if start + part in configs:
             loaded = load(name, start + part, streaming=streaming and part == "corpus")
-            parts[part] = next(iter(loaded.values()))
+            first, *others = loaded
+            parts[part] = loaded[first]
+            parts.update({f"{part}_{split}": loaded[split] for split in others})
     named = [config for config in (f"{start}qrels", "default") if config in configs]
     judged = load(name, named[0]) if named else load(f"{name}-qrels")
     for key, table in judged.items():
@@ -147,10 +149,14 @@ def _judged(parts: SavedParts, where: str, options: Options) -> dict[str, str]:
         split = split_name(name) if name != part else None
         if split is not None and split not in judged:
             judged[split] = part
-        elif part not in ("corpus", "queries"):
+        elif part != "corpus" and not _holds_queries(part):
             what = "part was not read; expected are qrels_train, qrels_dev and qrels_test"
             Table(f"{where}[{part}]", [], options.notices).note(what)
     return judged
+
+
+def _holds_queries(part: str) -> bool:
+    return part == "queries" or part.startswith("queries_")
 
 
 def part_splits(parts: SavedParts, where: str, documents: Documents, options: Options) -> Parts:
@@ -160,14 +166,14 @@ def part_splits(parts: SavedParts, where: str, documents: Documents, options: Op
         DataError: For anything wrong in queries or judgments, with part and row.
     """
     judged = _judged(parts, where, options)
-    if "queries" not in parts and judged:
+    asked = [_table(parts, part, where, options) for part in parts if _holds_queries(part)]
+    if judged and not asked:
         raise DataError("expected a part named 'queries' beside the qrels, found none.", path=where)
     if not judged:
-        if "queries" in parts:
-            what = "part was not read; no part qrels_train, qrels_dev or qrels_test judges it"
-            Table(f"{where}[queries]", [], options.notices).note(what)
+        for table in asked:
+            table.note("part was not read; no part qrels_train, qrels_dev or qrels_test judges it")
         return Parts()
-    texts = collect_query_texts([_table(parts, "queries", where, options)])
+    texts = collect_query_texts(asked)
     rows = {identifier: row for row, identifier in enumerate(documents.ids)}
     read = Parts()
     for split, part in judged.items():

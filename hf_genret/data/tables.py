@@ -134,21 +134,18 @@ def read_query_table(path: Path, notices: Notices) -> Table:
 def _queries(path: Path) -> Iterator[tuple[int, Record]]:
     is_csv = path.name.lower().removesuffix(".gz").endswith(".csv")
     rows = _rows(path) if is_csv else ((n, text.split("\t")) for n, text in read_lines(path))
-    names: list[str] | None = None
+    names = ["_id", "text"]
     for number, (line, cells) in enumerate(rows):
-        if number == 0 and (names := _query_header(cells)) is not None:
+        if number == 0 and (header := _query_header(cells)) is not None:
+            names = header
             continue
-        if len(cells) < 2 or (names is not None and len(cells) != len(names)):
-            mark, found = ("a comma", ",".join(cells)) if is_csv else ("a tab", "\t".join(cells))
-            message = f"expected an id, {mark} and a text, found {found[:40]!r}."
+        if len(cells) > len(names) and not is_csv:  # tabs that belong to the text
+            cells[len(names) - 1 :] = ["\t".join(cells[len(names) - 1 :])]
+        if len(cells) != len(names):
+            mark, there = ("a comma", ",".join(cells)) if is_csv else ("a tab", "\t".join(cells))
+            message = f"expected an id, {mark} and a text, found {there[:40]!r}."
             raise DataError(message, path=path, line=line)
-        if names is not None:
-            yield line, dict(zip(names, cells, strict=True))
-        elif is_csv and len(cells) > 2:
-            message = f"expected an id and a text (in quotes if need be), found {len(cells)} cells."
-            raise DataError(message, path=path, line=line)
-        else:
-            yield line, {"_id": cells[0], "text": "\t".join(cells[1:])}
+        yield line, dict(zip(names, cells, strict=True))
 
 
 def _query_header(cells: list[str]) -> list[str] | None:
