@@ -166,7 +166,7 @@ class _Columns:
         for field in self.fields.named:
             (column,) = getattr(self.fields, field)
             if self.documents and column not in self.names:
-                message = f"no record has this column, named for the {field}; {self._there()}."
+                message = f"no record has this column, named for the {field}; {_there(self.names)}."
                 raise DataError(message, path=self.table.path, field=column)
         if self.texts or not self.documents:
             return
@@ -175,14 +175,13 @@ class _Columns:
         hint = f"; '{likely[0]}' may hold it: --columns text={likely[0]}" if likely else ""
         column = self.fields.text[0]
         if not self.titles:
-            message = f"expected a text or a title, no document has either{hint}; {self._there()}."
+            message = (
+                f"expected a text or a title, no document has either{hint}; {_there(self.names)}."
+            )
             raise DataError(message, path=self.table.path, field=column)
         self.table.note(
             f"documents and none with a text in the column '{column}'{hint}", count=self.documents
         )
-
-    def _there(self) -> str:
-        return f"columns there are: {', '.join(map(str, self.names))}"
 
 
 def _is_text(value: object) -> bool:
@@ -226,7 +225,7 @@ def checked_documents(
     for line, record in table.records:
         id_field, value = _first(record, fields.id)
         if id_field not in record:
-            message = f"expected an id, found none; columns there are: {', '.join(record)}."
+            message = f"expected an id, found none; {_there(record)}."
             raise DataError(message, path=table.path, line=line, field=id_field)
         identifier = check_id(value, table, line, id_field)
         seen.add(identifier, line)
@@ -285,12 +284,15 @@ def collect_query_texts(tables: Iterable[Table]) -> dict[str, str]:
         tables: One record a query each; the same query may stand in several.
 
     Raises:
-        DataError: Duplicate or missing ids, or two texts of one id.
+        DataError: Duplicate or missing ids, two texts of one id, or a table of queries without
+            any text.
     """
     texts: dict[str, str] = {}
     for table in tables:
         seen = UniqueIds(table, "_id")
+        columns: dict[str, None] = {}
         for line, record in table.records:
+            columns.update(dict.fromkeys(record))
             id_field, value = _first(record, QUERY_ID)
             identifier = check_id(value, table, line, id_field)
             seen.add(identifier, line)
@@ -301,7 +303,14 @@ def collect_query_texts(tables: Iterable[Table]) -> dict[str, str]:
             elif texts.setdefault(identifier, text) != text:
                 message = f"query '{identifier}' has another text in another file."
                 raise DataError(message, path=table.path, line=line, field=text_field)
+        if columns and not any(identifier in texts for identifier in seen.lines):
+            message = f"expected queries with a text, found none; {_there(columns)}."
+            raise DataError(message, path=table.path, field=QUERY_TEXT[0])
     return texts
+
+
+def _there(columns: Iterable[str]) -> str:
+    return f"columns there are: {', '.join(map(str, columns))}"
 
 
 def row_of(identifier: str, rows: Mapping[str, int], table: Table, line: int, field: str) -> int:

@@ -184,7 +184,7 @@ def test_query_faults(beir, write):
     """Queries without text, doubled, or missing altogether."""
     path = beir / "queries.jsonl"
     write(path, [{"_id": "q1", "text": " "}])
-    with pytest.raises(DataError, match=r"train\.tsv: .*found none of 2; the ids of the queries"):
+    with pytest.raises(DataError, match=r"queries\.jsonl, field 'text': .*found none; .*_id, text"):
         load_data(beir)
     write(path, [{"_id": "q1", "text": "a"}, {"_id": "q1", "text": "b"}])
     with pytest.raises(DataError, match="line 2, field '_id'"):

@@ -113,3 +113,10 @@ def test_several_objects_on_a_line(tmp_path, write):
     path = write(tmp_path / "docs.jsonl", ['{"id": 1, "text": "x"}{"id": 2, "text": "y"}'])
     with pytest.raises(DataError, match=r"found more behind it: '\{\"id\": 2"):
         load_documents(path)
+
+
+def test_queries_whose_text_is_elsewhere(beir, write):
+    """Not as if all of them were empty."""
+    write(beir / "queries.jsonl", [{"_id": f"q{n}", "question": "x"} for n in (1, 2, 3)])
+    with pytest.raises(DataError, match=r"queries with a text, found none; .*: _id, question"):
+        load_data(beir)

@@ -72,6 +72,23 @@ def test_dangling_judgments_of_a_saved_dataset(tmp_path):
     assert data.split("test").relevant == [{0: 1.0}, {1: 1.0}]
 
 
+def test_further_splits_of_a_repository(monkeypatch):
+    """All queries are read; a second corpus is named."""
+    datasets = pytest.importorskip("datasets")
+    tables = {
+        "corpus": {"dev": [{"_id": "a", "text": "x"}], "test": [{"_id": "b", "text": "y"}]},
+        "queries": {"dev": [{"_id": "1", "text": "x"}], "test": [{"_id": "2", "text": "y"}]},
+        "qrels": {
+            split: [{"query-id": query, "corpus-id": "a", "score": 1}]
+            for split, query in (("dev", "1"), ("test", "2"))
+        },
+    }
+    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda name: list(tables))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, part, streaming=False: tables[part])
+    data = loaded("some/set", "set[corpus_test]: 1 part was not read")
+    assert data.split("dev").texts == ["x"] and data.split("test").texts == ["y"]
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_an_empty_document_is_kept(beir, write, streaming):
     """It has a row and may be relevant; nothing is asked about it."""
