@@ -42,12 +42,14 @@ class CorpusFields:
         title: Of the title.
         text: Of the text.
         named: Which of the three the user named, so that their column has to be there.
+        titles_do: Whether titles alone are as good as texts, as they are of items.
     """
 
     id: tuple[str, ...] = ("_id", "id", "item_id")
     title: tuple[str, ...] = ("title",)
     text: tuple[str, ...] = ("text",)
     named: tuple[str, ...] = ()
+    titles_do: bool = False
 
     def mapped(self, field_map: Mapping[str, str] | None) -> CorpusFields:
         """The same with columns named by the user.
@@ -179,9 +181,9 @@ class _Columns:
                 f"expected a text or a title, no document has either{hint}; {_there(self.names)}."
             )
             raise DataError(message, path=self.table.path, field=column)
-        self.table.note(
-            f"documents and none with a text in the column '{column}'{hint}", count=self.documents
-        )
+        if hint or not self.fields.titles_do:
+            what = f"documents and none with a text in the column '{column}'{hint}"
+            self.table.note(what, count=self.documents)
 
 
 def _is_text(value: object) -> bool:

@@ -72,7 +72,8 @@ def interaction_documents(path: Path, options: Options) -> Documents:
     """The items of items.jsonl[.gz]."""
     items = find(path, "items.jsonl")
     assert items is not None  # is_interactions found it
-    return options.documents(options.jsonl(items), CorpusFields(id=("item_id", "_id", "id")))
+    fields = CorpusFields(id=("item_id", "_id", "id"), titles_do=True)
+    return options.documents(options.jsonl(items), fields)
 
 
 def _is_header(columns: list[str], rows: Mapping[str, int]) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hf_genret.data.collecting import (
+    QUERY_ID,
+    QUERY_TEXT,
     SPLIT_NAMES,
     UniqueIds,
     check_id,
@@ -107,9 +109,11 @@ class _Reader:
             message = f"expected one of {', '.join(SPLIT_NAMES)}, found {record.get('split')!r}."
             raise self._fail(message, line, "split")
         # Nothing refers to a query by its id here, so that the line may serve as one.
-        identifier = check_id(record.get("_id", record.get("id", line)), self.table, line, "_id")
+        identifier = next((record[name] for name in QUERY_ID if name in record), line)
+        identifier = check_id(identifier, self.table, line, "_id")
         self.unique.add(identifier, line)
-        text = check_text(record.get("text"), self.table, line, "text")
+        text = next((record[name] for name in QUERY_TEXT if name in record), None)
+        text = check_text(text, self.table, line, "text")
         history = self._rows(record, line, "history") if "history" in record else []
         relevant = self._rows(record, line, "relevant")
         if not text and not history:

@@ -48,7 +48,7 @@ def find(folder: Path, stem: str) -> Path | None:
     for name in (stem, f"{stem}.gz"):
         if (folder / name).is_file():
             return folder / name
-        for candidate in sorted(folder.iterdir()):
+        for candidate in sorted(folder.iterdir()) if folder.is_dir() else ():
             if candidate.name.lower() == name and candidate.is_file():
                 return candidate
     return None

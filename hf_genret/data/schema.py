@@ -128,7 +128,7 @@ class RetrievalData:
         documents: The corpus.
         splits: `train`, `dev` and `test` where they exist.
         num_users: Number of users where queries carry one, else 0.
-        notes: Facts a report has to state (for example how a split was made).
+        notes: Facts a report has to state: what was left out, how a split was made.
     """
 
     name: str

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from hf_genret.data import load_data, load_documents
-from hf_genret.errors import ConfigError, DataError
+from hf_genret.errors import ConfigError, DataError, DataWarning
 
 HEADER = "query-id\tcorpus-id\tscore\n"
 
@@ -67,7 +67,8 @@ def test_corpus_alone(beir):
     """A folder without qrels is a corpus; the unread queries are noted."""
     for name in ("train.tsv", "test.tsv"):
         (beir / "qrels" / name).unlink()
-    data = load_data(beir)
+    with pytest.warns(DataWarning, match="not read"):
+        data = load_data(beir)
     assert data.splits == {} and "not read" in data.notes[0]
     assert load_documents(beir).ids == data.documents.ids
 

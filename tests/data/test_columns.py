@@ -85,6 +85,16 @@ def test_titles_alone_are_noted_with_a_likely_text(tmp_path, write, name):
     )
 
 
+def test_titles_alone_are_enough_of_items(shop, write):
+    """Unless a text stands in another column."""
+    items = [{"item_id": f"i{n}", "title": f"t{n}"} for n in range(6)]
+    write(shop / "items.jsonl", items)
+    load_data(shop, strict=True)
+    write(shop / "items.jsonl", [{**item, "description": "x"} for item in items])
+    with pytest.warns(DataWarning, match="6 documents and none with a text .*'description' may"):
+        load_data(shop)
+
+
 def test_neither_titles_nor_texts_is_an_error(tmp_path, write):
     path = write(tmp_path / "docs.jsonl", [{"id": n, "Body": "x", "content": "y"} for n in (1, 2)])
     message = "no document has either; 'content' may hold it: .*there are: id, Body, content"
