@@ -379,7 +379,7 @@ def reading_words(reading: Mapping[str, Any] | None) -> str:
     chosen = reading or {}
     columns = ",".join(f"{k}={v}" for k, v in (chosen.get("corpus_field_map") or {}).items())
     words = ["--columns", columns] if columns else []
-    words += ["--streaming"] if chosen.get("streaming") else []
+    words += [f"--{name}" for name in ("streaming", "strict") if chosen.get(name)]
     return "".join(f" {word}" for word in map(shlex.quote, words))
 
 

@@ -116,6 +116,7 @@ def compare(
     columns: options.Columns = None,
     streaming: options.Streaming = False,
     overwrite: options.Overwrite = False,
+    strict: options.Strict = False,
     json_file: options.Json = None,
 ) -> None:
     """Compare systems on one split: trained where they are not yet, measured alike.
@@ -146,7 +147,7 @@ def compare(
             sizes=sizes or (),
             fusion=fusion,
             repeat=repeat,
-            reading=options.reading(columns, streaming),
+            reading=options.reading(columns, streaming, strict),
             tell=lambda line: result.console.print(line, markup=False),
             overwrite=overwrite,
         )

@@ -26,6 +26,7 @@ def evaluate(
     vectors: options.Vectors = None,
     columns: options.Columns = None,
     streaming: options.Streaming = False,
+    strict: options.Strict = False,
     json_file: options.Json = None,
 ) -> None:
     """Measure a checkpoint beside its baselines: item-level, with 95 % intervals.
@@ -38,7 +39,7 @@ def evaluate(
 
     - `hf-genret evaluate out my-data --systems generative --vectors int8`
     """
-    wanted, reading = _systems(systems), options.reading(columns, streaming)
+    wanted, reading = _systems(systems), options.reading(columns, streaming, strict)
     from hf_genret.cli.tables import show_report
     from hf_genret.training import api
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,9 @@ def export(
         str, typer.Option("--split", help="Which queries, where QUERIES is DATA.")
     ] = "test",
     k: Annotated[int, typer.Option("--k", min=1, help="Documents a query in the run.")] = 100,
+    columns: options.Columns = None,
+    streaming: options.Streaming = False,
+    strict: options.Strict = False,
     json_file: options.Json = None,
 ) -> None:
     """Write the id table of a checkpoint, a TREC run of it, or both.
@@ -50,6 +54,7 @@ def export(
 
     - `hf-genret export out --run my-data out.run --split dev`
     """
+    reading = options.reading(columns, streaming, strict)
     if ids is None and run is None:
         raise ConfigError("give --ids FILE, --run QUERIES FILE, or both.")
     from hf_genret.export import check_table_name, export_ids, export_run
@@ -64,7 +69,7 @@ def export(
             written["ids"] = {"file": str(ids), "rows": export_ids(retriever, ids)}
             result.console.print(f"Ids: {ids}, {written['ids']['rows']:,} rows", markup=False)
         if run is not None:
-            queries = _queries(run[0], split, retriever)
+            queries = _queries(run[0], split, retriever, reading)
             lines = export_run(retriever, queries, run[1], k=k)
             written["run"] = {"file": str(run[1]), "queries": len(queries), "lines": lines}
             result.console.print(
@@ -73,14 +78,16 @@ def export(
         result.write(written)
 
 
-def _queries(source: str, split: str, retriever: GenRetriever) -> Queries:
+def _queries(
+    source: str, split: str, retriever: GenRetriever, reading: Mapping[str, Any]
+) -> Queries:
     """Queries of a file, or of a split of data with the checkpoint's documents."""
     from hf_genret.data import load_data, load_queries
     from hf_genret.data.queries import is_query_file
 
     if is_query_file(source):
-        return load_queries(source)
-    data = load_data(source)
+        return load_queries(source, strict=reading["strict"])
+    data = load_data(source, **reading)
     if data.split(split).histories is not None:
         from hf_genret.training.systems import aligned
 

@@ -24,6 +24,7 @@ def index(
     columns: options.Columns = None,
     streaming: options.Streaming = False,
     overwrite: options.Overwrite = False,
+    strict: options.Strict = False,
     json_file: options.Json = None,
 ) -> None:
     """Give ids to other documents with the trained model; nothing is trained.
@@ -34,7 +35,7 @@ def index(
 
     - `hf-genret index out big.jsonl --output out-big --streaming --columns text=body`
     """
-    reading = options.reading(columns, streaming)
+    reading = options.reading(columns, streaming, strict)
     from hf_genret.cli.tables import show_facts
     from hf_genret.data import load_documents
     from hf_genret.outputs import check_output

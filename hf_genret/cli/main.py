@@ -17,6 +17,7 @@ from hf_genret.cli.explain import explain
 from hf_genret.cli.export import export
 from hf_genret.cli.index import index
 from hf_genret.cli.inspect import inspect
+from hf_genret.cli.output import notes
 from hf_genret.cli.push import push
 from hf_genret.cli.quickstart import quickstart
 from hf_genret.cli.recipes import recipes
@@ -86,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, debug = _without_debug(words)
     try:
-        app(args=words, prog_name="hf-genret")
+        with notes():
+            app(args=words, prog_name="hf-genret")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:

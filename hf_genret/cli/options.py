@@ -60,6 +60,13 @@ Overwrite = Annotated[
     typer.Option("--overwrite", help="Replace a checkpoint or results that stand there already."),
 ]
 
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Make an error of everything that would be left out of the data with a note.",
+    ),
+]
 Vectors = Annotated[
     str | None,
     typer.Option(
@@ -70,7 +77,7 @@ Vectors = Annotated[
 ]
 
 
-def reading(columns: str | None, streaming: bool) -> dict[str, Any]:
+def reading(columns: str | None, streaming: bool, strict: bool) -> dict[str, Any]:
     """What `load_data` and `load_documents` take, from the words of a command.
 
     Raises:
@@ -85,7 +92,7 @@ def reading(columns: str | None, streaming: bool) -> dict[str, Any]:
             raise ConfigError(f"--columns names the column of {name} twice.")
         if name:
             found[name] = column
-    return {"corpus_field_map": found or None, "streaming": streaming}
+    return {"corpus_field_map": found or None, "streaming": streaming, "strict": strict}
 
 
 def nearest(word: str, known: list[str]) -> str:

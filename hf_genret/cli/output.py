@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from hf_genret.errors import DataWarning
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,3 +72,30 @@ def output(json_file: str | None) -> Iterator[Output]:
             yield result
     else:
         yield result
+
+
+@contextlib.contextmanager
+def notes() -> Iterator[None]:
+    """Say what was left out of data as `Note: ...` on standard error, each time.
+
+    Of several processes that read the same data the first one says it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DataWarning)
+        shown = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, DataWarning):
+                shown(message, category, filename, lineno, file, line)
+            elif os.environ.get("RANK", "0") == "0":
+                print(f"Note: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield

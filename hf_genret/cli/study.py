@@ -68,6 +68,7 @@ def study(
     columns: options.Columns = None,
     streaming: options.Streaming = False,
     overwrite: options.Overwrite = False,
+    strict: options.Strict = False,
     json_file: options.Json = None,
 ) -> None:
     """Study generative against dense retrieval: same data, same encoder, one factor at a time.
@@ -102,7 +103,7 @@ def study(
         seeds=seeds,
         zero_shot=zero_shot,
         keep_checkpoints=keep,
-        reading=options.reading(columns, streaming),
+        reading=options.reading(columns, streaming, strict),
     )
     with output(json_file) as result:
 

@@ -16,6 +16,8 @@ TITLE_WIDTH = 60
 def show_report(output: Output, report: Mapping[str, Any]) -> None:
     """Print what a report has: stages of training, the table of systems, and what belongs to it.
 
+    Notes of the data stand under the table, or where it would stand.
+
     Args:
         output: Where to print.
         report: What `hf_genret.evaluation.report.report` gave, or a report without systems.
@@ -24,6 +26,8 @@ def show_report(output: Output, report: Mapping[str, Any]) -> None:
         facts = {key: value for key, value in stage.items() if key not in ("stage", "history")}
         output.console.print(escape(f"{stage['stage']}: {_fact(facts)}"))
     if not report.get("systems"):
+        for note in report.get("data", {}).get("notes", ()):
+            output.console.print(escape(f"Note: {note}"))
         return
     from hf_genret.evaluation import table
 

@@ -40,6 +40,7 @@ def train(
     columns: options.Columns = None,
     streaming: options.Streaming = False,
     overwrite: options.Overwrite = False,
+    strict: options.Strict = False,
     json_file: options.Json = None,
 ) -> None:
     """Train a generative retriever.
@@ -56,7 +57,7 @@ def train(
     """
     _check_settings(settings or [])
     _check_recipe(recipe)
-    reading = options.reading(columns, streaming)
+    reading = options.reading(columns, streaming, strict)
     from hf_genret.cli.tables import show_report
     from hf_genret.training import api
 

@@ -1,14 +1,13 @@
-"""Records checked on the way in: documents, query texts and judgments, from any format."""
+"""Records checked on the way in: documents and query texts, from any format."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from hf_genret.data.reading import Record, Table, kind
-from hf_genret.data.schema import Documents, Queries
+from hf_genret.data.schema import STORED, Documents
 from hf_genret.errors import ConfigError, DataError
 
 #: How a list of strings (for example categories, widest first) becomes one string.
@@ -25,13 +24,32 @@ SPLIT_NAMES = {
 }
 
 
+#: Columns that often hold the text where none is called `text`.
+BODIES = (
+    *("body", "content", "contents", "description", "abstract", "passage", "document"),
+    *("article", "summary", "full_text"),
+)
+QUERY_ID = ("_id", "id", "query-id", "query_id", "qid")
+QUERY_TEXT = ("text", "query")
+
+
 @dataclass(frozen=True)
 class CorpusFields:
-    """The columns that a document's id, title and text may stand in, first found first used."""
+    """The columns that a document's id, title and text may stand in, first found first used.
 
-    id: tuple[str, ...] = ("_id", "id")
+    Attributes:
+        id: Of the id.
+        title: Of the title.
+        text: Of the text.
+        named: Which of the three the user named, so that their column has to be there.
+        titles_do: Whether titles alone are as good as texts, as they are of items.
+    """
+
+    id: tuple[str, ...] = ("_id", "id", "item_id")
     title: tuple[str, ...] = ("title",)
     text: tuple[str, ...] = ("text",)
+    named: tuple[str, ...] = ()
+    titles_do: bool = False
 
     def mapped(self, field_map: Mapping[str, str] | None) -> CorpusFields:
         """The same with columns named by the user.
@@ -48,7 +66,8 @@ class CorpusFields:
             raise ConfigError(
                 f"corpus_field_map has '{unknown[0]}'; it can name the columns of: id, title, text."
             )
-        return replace(self, **{known[key]: (name,) for key, name in (field_map or {}).items()})
+        columns = {known[key]: (name,) for key, name in (field_map or {}).items()}
+        return replace(self, named=tuple(columns), **columns)  # type: ignore[arg-type]
 
 
 def check_text(value: object, table: Table, line: int, field: str) -> str:
@@ -121,10 +140,76 @@ class UniqueIds:
             raise DataError(message, path=self.table.path, line=line, field=self.field)
 
 
+class _Columns:
+    """What the columns of a corpus held, judged when its last record was read."""
+
+    def __init__(self, table: Table, fields: CorpusFields) -> None:
+        self.table, self.fields = table, fields
+        self.names: dict[str, None] = {}
+        self.bodies: dict[str, None] = {}  # likely texts under another name
+        self.documents = self.titles = self.texts = 0
+
+    def see(self, record: Record, title: str, text: str) -> None:
+        """One more record."""
+        self.names.update(dict.fromkeys(record))
+        self.documents += 1
+        self.titles += bool(title)
+        self.texts += bool(text)
+        if not self.texts:
+            self.bodies.update((name, None) for name in BODIES if _is_text(record.get(name)))
+
+    def check(self) -> None:
+        """Judge them.
+
+        Raises:
+            DataError: A column that the user named and no record has, or neither title nor text
+                in any.
+        """
+        for field in self.fields.named:
+            (column,) = getattr(self.fields, field)
+            if self.documents and column not in self.names:
+                message = f"no record has this column, named for the {field}; {_there(self.names)}."
+                raise DataError(message, path=self.table.path, field=column)
+        if self.texts or not self.documents:
+            return
+        own = {*self.fields.title, *self.fields.text}
+        likely = [name for name in self.bodies if name not in own]
+        hint = f"; '{likely[0]}' may hold it: --columns text={likely[0]}" if likely else ""
+        column = self.fields.text[0]
+        if not self.titles:
+            message = (
+                f"expected a text or a title, no document has either{hint}; {_there(self.names)}."
+            )
+            raise DataError(message, path=self.table.path, field=column)
+        if hint or not self.fields.titles_do:
+            what = f"documents and none with a text in the column '{column}'{hint}"
+            self.table.note(what, count=self.documents)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _stored_name(name: str, record: Record, table: Table, line: int) -> str:
+    """What a further column is called beside the document's id, title and text."""
+    if name not in STORED:
+        return name
+    stored = f"{name}_2"
+    if stored in record:
+        message = f"expected no such column, since '{name}' beside the document's own goes by it."
+        raise DataError(message, path=table.path, line=line, field=stored)
+    what = f"values of the column '{name}' are kept as '{stored}', for the {name} is in another"
+    table.note(what, line=line)
+    return stored
+
+
 def checked_documents(
     table: Table, fields: CorpusFields | None = None
 ) -> Iterator[tuple[str, str, str, dict[str, str]]]:
     """Documents from records, one after another; further text columns are extra.
+
+    A document with neither title nor text is kept, since judgments and histories may name it, and
+    noted. A further column that is called as one of the stored ones is kept under another name.
 
     Args:
         table: One record a document.
@@ -134,13 +219,16 @@ def checked_documents(
         Id, title, text and the extra columns that the record has.
 
     Raises:
-        DataError: A duplicate or missing id, or a document without text.
+        DataError: A duplicate or missing id, a column that was named and is nowhere, or no text
+            and title in any document.
     """
     fields = fields or CorpusFields()
-    own = {*fields.id, *fields.title, *fields.text}
-    seen = UniqueIds(table, fields.id[0])
+    seen, columns = UniqueIds(table, fields.id[0]), _Columns(table, fields)
     for line, record in table.records:
         id_field, value = _first(record, fields.id)
+        if id_field not in record:
+            message = f"expected an id, found none; {_there(record)}."
+            raise DataError(message, path=table.path, line=line, field=id_field)
         identifier = check_id(value, table, line, id_field)
         seen.add(identifier, line)
         (title_field, title), (text_field, text) = (
@@ -149,15 +237,20 @@ def checked_documents(
         )
         title = check_text(title, table, line, title_field)
         text = check_text(text, table, line, text_field)
+        columns.see(record, title, text)
         if not title and not text:
-            message = f"expected a text or a title, document '{identifier}' has neither."
-            raise DataError(message, path=table.path, line=line, field=text_field)
+            what = "documents with neither title nor text; they are kept"
+            table.note(what, line=line, example=identifier)
         extra = {}
-        for name in record.keys() - own:
+        for name in record.keys() - {id_field, title_field, text_field}:
             found = _extra_value(record[name], table, line, name)
-            if found is not None:
-                extra[name] = found
+            if found is None or (name in fields.id and str(found) == identifier):
+                continue
+            if name in STORED and found == "":
+                continue
+            extra[_stored_name(name, record, table, line)] = found
         yield identifier, title, text, extra
+    columns.check()
 
 
 def collect_documents(table: Table, fields: CorpusFields | None = None) -> Documents:
@@ -168,7 +261,7 @@ def collect_documents(table: Table, fields: CorpusFields | None = None) -> Docum
         fields: Where id, title and text stand.
 
     Raises:
-        DataError: Duplicate or missing ids, a document without text, or no document at all.
+        DataError: As `checked_documents`, or no document at all.
     """
     ids: list[str] = []
     titles: list[str] = []
@@ -186,24 +279,40 @@ def collect_documents(table: Table, fields: CorpusFields | None = None) -> Docum
     return Documents(ids, titles, texts, columns)
 
 
-def collect_query_texts(table: Table) -> dict[str, str]:
-    """Query id -> text.
+def collect_query_texts(tables: Iterable[Table]) -> dict[str, str]:
+    """Query id -> text; queries without a text are left out and noted.
+
+    Args:
+        tables: One record a query each; the same query may stand in several.
 
     Raises:
-        DataError: Duplicate or missing ids, or a query without text.
+        DataError: Duplicate or missing ids, two texts of one id, or a table of queries without
+            any text.
     """
-    found: dict[str, str] = {}
-    seen = UniqueIds(table, "_id")
-    for line, record in table.records:
-        id_field, value = _first(record, ("_id", "id"))
-        identifier = check_id(value, table, line, id_field)
-        seen.add(identifier, line)
-        text = check_text(record.get("text"), table, line, "text")
-        if not text:
-            message = f"expected a text, query '{identifier}' has none."
-            raise DataError(message, path=table.path, line=line, field="text")
-        found[identifier] = text
-    return found
+    texts: dict[str, str] = {}
+    for table in tables:
+        seen = UniqueIds(table, "_id")
+        columns: dict[str, None] = {}
+        for line, record in table.records:
+            columns.update(dict.fromkeys(record))
+            id_field, value = _first(record, QUERY_ID)
+            identifier = check_id(value, table, line, id_field)
+            seen.add(identifier, line)
+            text_field, value = _first(record, QUERY_TEXT)
+            text = check_text(value, table, line, text_field)
+            if not text:
+                table.note("queries without a text left out", line=line, example=identifier)
+            elif texts.setdefault(identifier, text) != text:
+                message = f"query '{identifier}' has another text in another file."
+                raise DataError(message, path=table.path, line=line, field=text_field)
+        if columns and not any(identifier in texts for identifier in seen.lines):
+            message = f"expected queries with a text, found none; {_there(columns)}."
+            raise DataError(message, path=table.path, field=QUERY_TEXT[0])
+    return texts
+
+
+def _there(columns: Iterable[str]) -> str:
+    return f"columns there are: {', '.join(map(str, columns))}"
 
 
 def row_of(identifier: str, rows: Mapping[str, int], table: Table, line: int, field: str) -> int:
@@ -217,67 +326,6 @@ def row_of(identifier: str, rows: Mapping[str, int], table: Table, line: int, fi
         message = f"expected the id of a document, found '{identifier}' which the corpus lacks."
         raise DataError(message, path=table.path, line=line, field=field)
     return row
-
-
-def _score(value: object, table: Table, line: int) -> float:
-    try:
-        score = float(value)  # type: ignore[arg-type]  # whatever else it is raises TypeError
-    except (TypeError, ValueError):
-        score = math.nan
-    if not math.isfinite(score):
-        message = f"expected a number, found '{value}'."
-        raise DataError(message, path=table.path, line=line, field="score")
-    return score
-
-
-def collect_judgments(
-    table: Table, query_texts: Mapping[str, str], rows: Mapping[str, int]
-) -> tuple[Queries, int]:
-    """One split from records of `query-id`, `corpus-id` and `score`.
-
-    Judgments of 0 or less are not relevant; a query that has no other is left out.
-
-    Args:
-        table: One record a judgment.
-        query_texts: Texts of all queries by id.
-        rows: Rows of all documents by id.
-
-    Returns:
-        The queries in order of appearance, and how many were left out.
-
-    Raises:
-        DataError: Unknown ids, scores that are no numbers, contradictions, or an empty split.
-    """
-    scores: dict[str, dict[int, float]] = {}
-    for line, record in table.records:
-        query = check_id(record.get("query-id"), table, line, "query-id")
-        if query not in query_texts:
-            message = f"expected the id of a query, found '{query}' which the queries lack."
-            raise DataError(message, path=table.path, line=line, field="query-id")
-        document = check_id(record.get("corpus-id"), table, line, "corpus-id")
-        row = row_of(document, rows, table, line, "corpus-id")
-        score = _score(record.get("score"), table, line)
-        if scores.setdefault(query, {}).setdefault(row, score) != score:
-            message = f"query '{query}' and document '{document}' have another score further up."
-            raise DataError(message, path=table.path, line=line, field="score")
-    relevant = {q: {r: s for r, s in gains.items() if s > 0} for q, gains in scores.items()}
-    kept = [query for query, gains in relevant.items() if gains]
-    if not kept:
-        found = "none above 0" if scores else "none"
-        raise DataError(f"expected judgments above 0, found {found}.", path=table.path)
-    queries = Queries(
-        ids=kept,
-        relevant=[relevant[query] for query in kept],
-        texts=[query_texts[query] for query in kept],
-    )
-    return queries, len(relevant) - len(kept)
-
-
-def left_out_note(split: str, count: int) -> list[str]:
-    """The note about queries without a judgment above 0, none where there are none."""
-    if not count:
-        return []
-    return [f"{split}: {count} queries without a judgment above 0 were left out."]
 
 
 def split_name(value: object) -> str | None:

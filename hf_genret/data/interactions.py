@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_genret.data.collecting import CorpusFields, UniqueIds, check_id, row_of
+from hf_genret.data.collecting import CorpusFields, UniqueIds, check_id
 from hf_genret.data.layout import Options, Parts
-from hf_genret.data.reading import Table, find, read_jsonl, read_lines
+from hf_genret.data.reading import Table, find, read_lines
 from hf_genret.data.schema import Documents, Queries
 from hf_genret.errors import DataError
+from hf_genret.notices import Notices
 
+_USER_NAMES = ("user_id", "user", "userid", "uid", "session_id", "session", "sessionid", "sid")
 #: With fewer items a user has no history left beside a dev and a test target.
 MIN_ITEMS = 3
 
@@ -70,37 +72,63 @@ def interaction_documents(path: Path, options: Options) -> Documents:
     """The items of items.jsonl[.gz]."""
     items = find(path, "items.jsonl")
     assert items is not None  # is_interactions found it
-    return options.documents(read_jsonl(items), CorpusFields(id=("item_id", "_id", "id")))
+    fields = CorpusFields(id=("item_id", "_id", "id"), titles_do=True)
+    return options.documents(options.jsonl(items), fields)
 
 
-def read_sequences(path: Path, rows: Mapping[str, int]) -> Sequences:
+def _is_header(columns: list[str], rows: Mapping[str, int]) -> bool:
+    """Whether a first line names its columns: by the user's name, and by no item's."""
+    name = columns[0].strip().lower().lstrip("#")
+    return name in _USER_NAMES and not any(item in rows for item in columns[1].split())
+
+
+def read_sequences(
+    path: Path, rows: Mapping[str, int], notices: Notices | None = None
+) -> Sequences:
     """Users and their items from a file of `user_id TAB item ids parted by spaces`.
 
+    Items that are not there are left out, and users that no item is left of.
+
     Args:
-        path: The file; its first line is a header.
+        path: The file; a first line that names the columns is a header.
         rows: Rows of all items by id.
+        notices: Where it is noted what is left out.
 
     Raises:
-        DataError: Unknown items, duplicate users, lines of another form, or no user.
+        DataError: Duplicate users, lines of another form, or no user.
     """
-    table = Table(str(path), [])
+    table = Table(str(path), [], notices if notices is not None else Notices())
     seen = UniqueIds(table, "user_id")
+    users: list[str] = []
     flat: list[int] = []
     starts = [0]
     for line, text in read_lines(path):
-        if line == 1:
-            continue  # the header
         columns = text.split("\t")
-        if len(columns) != 2 or not columns[1].strip():
+        if len(columns) != 2:
             message = f"expected user_id, a tab and item ids parted by spaces, found {text[:40]!r}."
             raise DataError(message, path=path, line=line)
+        if line == 1 and _is_header(columns, rows):
+            continue
         user = check_id(columns[0], table, line, "user_id")
         seen.add(user, line)
-        flat += [row_of(item, rows, table, line, "item_ids") for item in columns[1].split()]
+        flat += _items(columns[1].split(), rows, table, line)
+        if len(flat) == starts[-1]:
+            table.note("users without an item left out", line=line, example=user)
+            continue
+        users.append(user)
         starts.append(len(flat))
-    if not seen.lines:
-        raise DataError("expected users below the header line, found none.", path=path)
-    return Sequences(list(seen.lines), np.asarray(flat, np.int64), np.asarray(starts, np.int64))
+    if not users:
+        raise DataError("expected users with items, found none.", path=path)
+    return Sequences(users, np.asarray(flat, np.int64), np.asarray(starts, np.int64))
+
+
+def _items(items: list[str], rows: Mapping[str, int], table: Table, line: int) -> list[int]:
+    """The rows of a user's items; those that are not there are left out."""
+    for item in items:
+        if item not in rows:
+            what = "steps of sequences left out, since items.jsonl lacks their item"
+            table.note(what, line=line, example=item)
+    return [rows[item] for item in items if item in rows]
 
 
 def leave_one_out(sequences: Sequences, max_history: int) -> Parts:
@@ -144,4 +172,5 @@ def interaction_splits(path: Path, documents: Documents, options: Options) -> Pa
     file = find(path, "sequences.tsv")
     assert file is not None  # is_interactions found it
     rows = {identifier: row for row, identifier in enumerate(documents.ids)}
-    return leave_one_out(read_sequences(file, rows), options.max_history)
+    options.read.add(file)
+    return leave_one_out(read_sequences(file, rows, options.notices), options.max_history)

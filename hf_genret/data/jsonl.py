@@ -8,51 +8,56 @@ from pathlib import Path
 import numpy as np
 
 from hf_genret.data.collecting import (
+    QUERY_ID,
+    QUERY_TEXT,
     SPLIT_NAMES,
     UniqueIds,
     check_id,
     check_text,
-    row_of,
     split_name,
 )
+from hf_genret.data.folder import data_files
 from hf_genret.data.layout import Options, Parts
-from hf_genret.data.reading import Record, Table, find, kind, read_jsonl
+from hf_genret.data.reading import Record, Table, find, kind
 from hf_genret.data.schema import Documents, Queries
 from hf_genret.errors import DataError
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
-_QUERIES = "queries.jsonl"
 
 
 def _is_jsonl_file(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(ENDINGS)
 
 
-def _corpus_file(path: Path) -> Path | None:
+def corpus_file(path: Path) -> Path | None:
     """The file itself, documents.jsonl[.gz] of a folder, or the folder's only other jsonl file."""
     if _is_jsonl_file(path):
         return path
     if not path.is_dir():
         return None
     named = find(path, "documents.jsonl")
-    others = [
-        file
-        for file in sorted(path.iterdir())
-        if _is_jsonl_file(file) and file != find(path, _QUERIES)
-    ]
+    judging = {file.path for file in data_files(path) if file.role in ("queries", "qrels")}
+    others = [f for f in sorted(path.iterdir()) if _is_jsonl_file(f) and f not in judging]
     return named or (others[0] if len(others) == 1 else None)
+
+
+def _queries_file(path: Path) -> Path | None:
+    """queries.jsonl[.gz] of a folder."""
+    files = data_files(path)
+    named = [file for file in files if file.role == "queries" and not file.split and file.is_jsonl]
+    return named[0].path if named else None
 
 
 def is_jsonl(path: Path) -> bool:
     """Whether a path is a jsonl file or a folder with one."""
-    return _corpus_file(path) is not None
+    return corpus_file(path) is not None
 
 
 def jsonl_documents(path: Path, options: Options) -> Documents:
     """The documents, one a line."""
-    corpus = _corpus_file(path)
+    corpus = corpus_file(path)
     assert corpus is not None  # is_jsonl found it
-    return options.documents(read_jsonl(corpus))
+    return options.documents(options.jsonl(corpus))
 
 
 @dataclass
@@ -86,28 +91,37 @@ class _Reader:
         return DataError(message, path=self.table.path, line=line, field=field_name)
 
     def _rows(self, record: Record, line: int, name: str) -> list[int]:
+        """The documents that a list names; those that the corpus lacks are left out."""
         value = record.get(name)
         if not isinstance(value, list):
             raise self._fail(f"expected a list of document ids, found {kind(value)}.", line, name)
-        found = [check_id(one, self.table, line, name) for one in value]
-        return [row_of(one, self.rows, self.table, line, name) for one in found]
+        identifiers = [check_id(one, self.table, line, name) for one in value]
+        for identifier in identifiers:
+            if identifier not in self.rows:
+                what = f"documents of '{name}' left out, since the corpus lacks them"
+                self.table.note(what, line=line, example=identifier)
+        return [self.rows[one] for one in identifiers if one in self.rows]
 
     def add(self, line: int, record: Record) -> None:
-        """One query into its split."""
+        """One query into its split; one that asks for nothing or finds nothing is left out."""
         split = split_name(record.get("split"))
         if split is None:
             message = f"expected one of {', '.join(SPLIT_NAMES)}, found {record.get('split')!r}."
             raise self._fail(message, line, "split")
         # Nothing refers to a query by its id here, so that the line may serve as one.
-        identifier = check_id(record.get("_id", record.get("id", line)), self.table, line, "_id")
+        identifier = next((record[name] for name in QUERY_ID if name in record), line)
+        identifier = check_id(identifier, self.table, line, "_id")
         self.unique.add(identifier, line)
-        text = check_text(record.get("text"), self.table, line, "text")
+        text = next((record[name] for name in QUERY_TEXT if name in record), None)
+        text = check_text(text, self.table, line, "text")
         history = self._rows(record, line, "history") if "history" in record else []
         relevant = self._rows(record, line, "relevant")
         if not text and not history:
-            raise self._fail("expected a text or a history, found neither.", line, "text")
+            what = "queries with neither text nor history left out"
+            return self.table.note(what, line=line, example=identifier)
         if not relevant:
-            raise self._fail("expected one document id or more, found none.", line, "relevant")
+            what = "queries without a relevant document left out"
+            return self.table.note(what, line=line, example=identifier)
         target = self.splits.setdefault(split, _Split())
         target.ids.append(identifier)
         target.texts.append(text)
@@ -115,8 +129,8 @@ class _Reader:
         target.histories.append(np.asarray(history[-self.max_history :], dtype=np.int64))
 
 
-def jsonl_splits(path: Path, documents: Documents, options: Options) -> Parts:
-    """The splits of queries.jsonl[.gz]; a corpus alone has none.
+def judged_splits(file: Path, documents: Documents, options: Options) -> Parts:
+    """The splits of a jsonl file of queries that carry their judgments.
 
     A line holds `text`, `relevant` (document ids) and `split`, and may hold `_id` and `history`
     (document ids, oldest first).
@@ -124,13 +138,20 @@ def jsonl_splits(path: Path, documents: Documents, options: Options) -> Parts:
     Raises:
         DataError: For anything wrong in the queries, with the line.
     """
-    file = find(path, _QUERIES) if path.is_dir() else None
-    if file is None:
-        return Parts()
-    table = read_jsonl(file)
+    table = options.jsonl(file)
     reader = _Reader(table, documents, options.max_history)
     for line, record in table.records:
         reader.add(line, record)
     if not reader.splits:
-        raise DataError("expected queries, found none.", path=file)
+        raise DataError("expected queries with relevant documents, found none.", path=file)
     return Parts({name: split.queries() for name, split in reader.splits.items()})
+
+
+def jsonl_splits(path: Path, documents: Documents, options: Options) -> Parts:
+    """The splits of queries.jsonl[.gz]; a corpus alone has none.
+
+    Raises:
+        DataError: For anything wrong in the queries, with the line.
+    """
+    file = _queries_file(path)
+    return Parts() if file is None else judged_splits(file, documents, options)

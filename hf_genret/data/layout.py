@@ -7,24 +7,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_genret.data.collecting import CorpusFields, collect_documents
-from hf_genret.data.reading import Table
+from hf_genret.data.reading import Table, read_jsonl
 from hf_genret.data.schema import Documents, Queries
 from hf_genret.data.streaming import stream_documents
+from hf_genret.notices import Notices
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller of `load_data` chose.
+    """What the caller of `load_data` chose, and what was met on the way.
 
     Attributes:
         field_map: `id`, `title` or `text` -> name of the corpus column.
         max_history: Items kept of a user's history, the newest.
         streaming: Whether texts of documents stay on disk.
+        notices: What was left out.
+        read: The files that were read.
     """
 
     field_map: Mapping[str, str] | None = None
     max_history: int = 20
     streaming: bool = False
+    notices: Notices = field(default_factory=Notices)
+    read: set[Path] = field(default_factory=set)
+
+    def jsonl(self, path: Path) -> Table:
+        """A file of one JSON object a line."""
+        self.read.add(path)
+        return read_jsonl(path, self.notices)
 
     def documents(self, table: Table, fields: CorpusFields | None = None) -> Documents:
         """A corpus from its records, as the caller chose."""

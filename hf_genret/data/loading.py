@@ -7,16 +7,18 @@ from pathlib import Path
 
 from hf_genret.data import beir, interactions, jsonl, saved_datasets
 from hf_genret.data.fingerprint import fingerprint
+from hf_genret.data.folder import note_unread
 from hf_genret.data.layout import Layout, Options, Parts
 from hf_genret.data.schema import Documents, RetrievalData
 from hf_genret.data.stdlib import is_stdlib, named_stdlib
 from hf_genret.errors import ConfigError, DataError
+from hf_genret.notices import Notices
 
 #: Tried in this order; the first that matches is read.
 LAYOUTS = (
     Layout(
         "BEIR folder",
-        "corpus.jsonl[.gz] (with queries.jsonl[.gz] and qrels/*.tsv)",
+        "corpus.jsonl[.gz] (with queries.jsonl[.gz] and qrels/{train,dev,test}.tsv)",
         beir.is_beir,
         beir.beir_documents,
         beir.beir_splits,
@@ -52,7 +54,12 @@ def _find_layout(path: Path) -> Layout:
         if layout.matches(path):
             return layout
     looked_for = "; ".join(layout.looks_for for layout in LAYOUTS)
-    raise DataError(f"expected one of: {looked_for}; found none of them.", path=path)
+    there = sorted(file.name for file in path.iterdir())[:_NAMED] if path.is_dir() else []
+    named = f"; there are {', '.join(there)}" if there else ""
+    raise DataError(f"expected one of: {looked_for}; found none of them{named}.", path=path)
+
+
+_NAMED = 8  # files that an error names
 
 
 def _short_name(source: str | Path) -> str:
@@ -81,13 +88,21 @@ def _read(source: str | Path, options: Options, *, with_splits: bool) -> tuple[D
     if _is_on_hub(source):
         found = saved_datasets.open_hub(str(source), streaming=options.streaming)
         documents = saved_datasets.part_documents(found, str(source), options)
-        return documents, saved_datasets.part_splits(
-            found if with_splits else {}, str(source), documents
-        )
+        if not with_splits:
+            return documents, Parts()
+        return documents, saved_datasets.part_splits(found, str(source), documents, options)
     path = Path(source)
     layout = _find_layout(path)
     documents = layout.documents(path, options)
-    return documents, layout.splits(path, documents, options) if with_splits else Parts()
+    parts = layout.splits(path, documents, options) if with_splits else Parts()
+    note_unread(path, options.read, options.notices, corpus_only=not with_splits)
+    return documents, parts
+
+
+def _built_in(source: str | Path, corpus_field_map: Mapping[str, str] | None) -> RetrievalData:
+    if corpus_field_map:
+        raise ConfigError(f"'{source}' is built in and has no columns to name.")
+    return named_stdlib(str(source))
 
 
 def load_data(
@@ -97,8 +112,12 @@ def load_data(
     corpus_field_map: Mapping[str, str] | None = None,
     max_history: int = 20,
     streaming: bool = False,
+    strict: bool = False,
 ) -> RetrievalData:
     """Documents and queries from a folder or file; the layout is detected.
+
+    What cannot be used (judgments of documents that are not there, empty queries, files that are
+    not understood) is left out and counted: in a `DataWarning` a kind, and in the data's notes.
 
     Args:
         source: A BEIR folder, a jsonl folder or file, a saved `datasets` folder, or a folder of
@@ -109,6 +128,7 @@ def load_data(
         max_history: Items kept of a user's history, the newest.
         streaming: Keep the texts of documents on disk, in Parquet files that vanish with them; see
             `hf_genret.data.streaming.StreamedDocuments` for what is in memory all the same.
+        strict: Whether the first thing that would be left out is an error.
 
     Raises:
         DataError: Missing, of no known layout, or with a fault in it: names file, line and field.
@@ -117,16 +137,17 @@ def load_data(
     if max_history < 1:
         raise ConfigError(f"max_history has to be 1 or more, found {max_history}.")
     if is_built_in(source):
-        return named_stdlib(str(source))
-    options = Options(corpus_field_map, max_history, streaming)
+        return _built_in(source, corpus_field_map)
+    options = Options(corpus_field_map, max_history, streaming, Notices(strict))
     documents, parts = _read(source, options, with_splits=True)
+    notices = options.notices.warn()
     return RetrievalData(
         name=name or _short_name(source),
         fingerprint=fingerprint(documents, parts.splits),
         documents=documents,
         splits=parts.splits,
         num_users=parts.num_users,
-        notes=parts.notes,
+        notes=[*notices, *parts.notes],
     )
 
 
@@ -135,6 +156,7 @@ def load_documents(
     *,
     corpus_field_map: Mapping[str, str] | None = None,
     streaming: bool = False,
+    strict: bool = False,
 ) -> Documents:
     """The documents alone, from a jsonl file or the corpus of any layout that `load_data` reads.
 
@@ -142,11 +164,14 @@ def load_documents(
         source: A file or folder.
         corpus_field_map: `id`, `title` or `text` -> name of the corpus column that holds it.
         streaming: As in `load_data`.
+        strict: As in `load_data`.
 
     Raises:
         DataError: Missing, of no known layout, or with a fault in it: names file, line and field.
     """
     if is_built_in(source):
-        return named_stdlib(str(source)).documents
-    options = Options(corpus_field_map, streaming=streaming)
-    return _read(source, options, with_splits=False)[0]
+        return _built_in(source, corpus_field_map).documents
+    options = Options(corpus_field_map, streaming=streaming, notices=Notices(strict))
+    documents, _ = _read(source, options, with_splits=False)
+    options.notices.warn()
+    return documents

@@ -63,6 +63,8 @@ class _Maker:
         found = sentences(self._body(row))
         # A sentence of one or two words ("Note.") asks nothing, where there is another.
         found = [one for one in found if len(one.split()) >= 3] or found
+        if not found:  # a document with neither title nor text
+            return ""
         return " ".join(found[rng.integers(len(found))].split()[:MAX_SENTENCE_WORDS])
 
     def _span(self, row: int, rng: np.random.Generator) -> str:

@@ -6,13 +6,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from tqdm.auto import tqdm
 
 from hf_genret.errors import DataError
+from hf_genret.notices import Notices
 
 Record = dict[str, object]
 
@@ -24,17 +25,32 @@ class Table:
     Attributes:
         path: What an error names: a file, or a part of a saved dataset.
         records: Pairs of line (or row) number, from 1, and the record's fields.
+        notices: Where it is noted what is left out of the records.
     """
 
     path: str
     records: Iterable[tuple[int, Record]]
+    notices: Notices = field(default_factory=Notices)
+
+    def note(
+        self, what: str, *, line: int | None = None, example: str | None = None, count: int = 1
+    ) -> None:
+        """Note cases of a kind, with the file's name but not its folder: notes go into reports.
+
+        Raises:
+            DataError: Where strict reading was asked for.
+        """
+        self.notices.add(what, path=Path(self.path).name, line=line, example=example, count=count)
 
 
 def find(folder: Path, stem: str) -> Path | None:
-    """`stem` or `stem.gz` in a folder, whichever exists (plain first)."""
-    for candidate in (folder / stem, folder / f"{stem}.gz"):
-        if candidate.is_file():
-            return candidate
+    """`stem` or `stem.gz` in a folder, whichever exists (plain first), in any letter case."""
+    for name in (stem, f"{stem}.gz"):
+        if (folder / name).is_file():
+            return folder / name
+        for candidate in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if candidate.name.lower() == name and candidate.is_file():
+                return candidate
     return None
 
 
@@ -91,23 +107,32 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def _json_message(line: str, error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+        return f"expected one JSON object a line, found more behind it: {line[error.pos :][:40]!r}."
+    return f"expected one JSON object a line, found {line[:40]!r}."
+
+
 def _json_records(path: Path) -> Iterator[tuple[int, Record]]:
     for number, line in read_lines(path):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            message = f"expected one JSON object a line, found {line[:40]!r}."
-            raise DataError(message, path=path, line=number) from error
+            raise DataError(_json_message(line, error), path=path, line=number) from error
         if not isinstance(record, dict):
             message = f"expected a JSON object, found {kind(record)}."
             raise DataError(message, path=path, line=number)
         yield number, record
 
 
-def read_jsonl(path: Path) -> Table:
+def read_jsonl(path: Path, notices: Notices | None = None) -> Table:
     """A file of one JSON object a line, read lazily.
+
+    Args:
+        path: The file.
+        notices: Where it is noted what is left out of it.
 
     Raises:
         DataError: While iterating, for a line that is not a JSON object.
     """
-    return Table(str(path), _json_records(path))
+    return Table(str(path), _json_records(path), notices if notices is not None else Notices())

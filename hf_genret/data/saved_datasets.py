@@ -7,12 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_genret.data.collecting import (
-    collect_judgments,
-    collect_query_texts,
-    left_out_note,
-    split_name,
-)
+from hf_genret.data.collecting import collect_query_texts, split_name
+from hf_genret.data.judgments import collect_judgments, left_out_note, named_judgments
 from hf_genret.data.layout import Options, Parts
 from hf_genret.data.reading import Record, Table
 from hf_genret.data.schema import Documents
@@ -79,7 +75,9 @@ def _load_parts(
     for part in ("corpus", "queries"):
         if start + part in configs:
             loaded = load(name, start + part, streaming=streaming and part == "corpus")
-            parts[part] = next(iter(loaded.values()))
+            first, *others = loaded
+            parts[part] = loaded[first]
+            parts.update({f"{part}_{split}": loaded[split] for split in others})
     named = [config for config in (f"{start}qrels", "default") if config in configs]
     judged = load(name, named[0]) if named else load(f"{name}-qrels")
     for key, table in judged.items():
@@ -131,42 +129,58 @@ def open_hub(source: str, *, streaming: bool = False) -> SavedParts:
         ) from error
 
 
-def _table(parts: SavedParts, part: str, where: str) -> Table:
+def _table(parts: SavedParts, part: str, where: str, options: Options) -> Table:
     def records() -> Iterator[tuple[int, Record]]:
         yield from enumerate(parts[part], start=1)
 
-    return Table(f"{where}[{part}]", records())
+    return Table(f"{where}[{part}]", records(), options.notices)
 
 
 def part_documents(parts: SavedParts, where: str, options: Options) -> Documents:
     """The documents of the part `corpus`; an error's line is the row, from 1."""
-    return options.documents(_table(parts, "corpus", where))
+    return options.documents(_table(parts, "corpus", where, options))
 
 
-def part_splits(parts: SavedParts, where: str, documents: Documents) -> Parts:
+def _judged(parts: SavedParts, where: str, options: Options) -> dict[str, str]:
+    """Split -> the part with its judgments; a part that is not understood is noted."""
+    judged: dict[str, str] = {}
+    for part in parts:
+        name = part.removeprefix("qrels_")
+        split = split_name(name) if name != part else None
+        if split is not None and split not in judged:
+            judged[split] = part
+        elif part != "corpus" and not _holds_queries(part):
+            what = "part was not read; expected are qrels_train, qrels_dev and qrels_test"
+            Table(f"{where}[{part}]", [], options.notices).note(what)
+    return judged
+
+
+def _holds_queries(part: str) -> bool:
+    return part == "queries" or part.startswith("queries_")
+
+
+def part_splits(parts: SavedParts, where: str, documents: Documents, options: Options) -> Parts:
     """The splits that have a part `qrels_train`, `qrels_dev` or `qrels_test`.
 
     Raises:
         DataError: For anything wrong in queries or judgments, with part and row.
     """
-    judged = {
-        split_name(part.removeprefix("qrels_")): part for part in parts if part.startswith("qrels_")
-    }
-    if not judged:
-        return Parts()
-    if "queries" not in parts:
+    judged = _judged(parts, where, options)
+    asked = [_table(parts, part, where, options) for part in parts if _holds_queries(part)]
+    if judged and not asked:
         raise DataError("expected a part named 'queries' beside the qrels, found none.", path=where)
-    texts = collect_query_texts(_table(parts, "queries", where))
+    if not judged:
+        for table in asked:
+            table.note("part was not read; no part qrels_train, qrels_dev or qrels_test judges it")
+        return Parts()
+    texts = collect_query_texts(asked)
     rows = {identifier: row for row, identifier in enumerate(documents.ids)}
-    found = Parts()
+    read = Parts()
     for split, part in judged.items():
-        if split is None:
-            message = f"expected qrels_train, qrels_dev or qrels_test, found '{part}'."
-            raise DataError(message, path=where)
-        table = _table(parts, part, where)
-        found.splits[split], left_out = collect_judgments(table, texts, rows)
-        found.notes += left_out_note(split, left_out)
-    return found
+        table = named_judgments(_table(parts, part, where, options))
+        read.splits[split], left_out = collect_judgments(table, texts, rows)
+        read.notes += left_out_note(split, left_out)
+    return read
 
 
 def saved_documents(path: Path, options: Options) -> Documents:
@@ -176,4 +190,4 @@ def saved_documents(path: Path, options: Options) -> Documents:
 
 def saved_splits(path: Path, documents: Documents, options: Options) -> Parts:
     """The splits of a folder written by `save_to_disk`."""
-    return part_splits(open_saved(path), str(path), documents)
+    return part_splits(open_saved(path), str(path), documents, options)

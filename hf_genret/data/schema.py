@@ -9,6 +9,9 @@ import numpy as np
 
 from hf_genret.errors import DataError
 
+#: The columns of every document, which no further column can be called.
+STORED = ("id", "title", "text")
+
 
 @dataclass
 class Documents:
@@ -17,14 +20,22 @@ class Documents:
     Attributes:
         ids: One unique string a document.
         titles: Titles, empty where there is none.
-        texts: Texts; title and text together are never empty.
+        texts: Texts; a document may have neither title nor text.
         extra: Further columns by name (for example `categories`), each as long as `ids`.
+
+    Raises:
+        DataError: When an extra column is called `id`, `title` or `text`.
     """
 
     ids: list[str]
     titles: Sequence[str]
     texts: Sequence[str]
     extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        clash = [name for name in STORED if name in self.extra]
+        if clash:
+            raise DataError(f"an extra column cannot be called '{clash[0]}'.", field=clash[0])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -117,7 +128,7 @@ class RetrievalData:
         documents: The corpus.
         splits: `train`, `dev` and `test` where they exist.
         num_users: Number of users where queries carry one, else 0.
-        notes: Facts a report has to state (for example how a split was made).
+        notes: Facts a report has to state: what was left out, how a split was made.
     """
 
     name: str

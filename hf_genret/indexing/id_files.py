@@ -15,6 +15,7 @@ from hf_genret.errors import DataError
 from hf_genret.files import atomic_write_text
 
 _COLUMNS = ("_id", "docid")
+_DOCUMENT = ("_id", "id", "item_id", "document")  # the last as `hf-genret export --ids` writes it
 _LARGEST = np.iinfo(np.int32).max - 1  # one less: codes may move up by one
 
 
@@ -23,7 +24,8 @@ def read_ids(path: str | Path, document_ids: Sequence[str]) -> tuple[np.ndarray,
 
     A line of a `.tsv` file holds a document's id, a tab and the codes, joined by dashes
     (`d7<TAB>3-17-2`); a first line `_id<TAB>docid` is a header. A line of a `.jsonl` file is an
-    object of `_id` and `docid`, a list of codes or the same string. Either may end in `.gz`.
+    object of `_id` and `docid`, a list of codes or the same string. Either may end in `.gz`. What
+    `hf-genret export --ids FILE.jsonl` wrote, with `document` for `_id`, is read as well.
 
     Codes count from 0. Where all ids have the same length they are taken as they are. Otherwise 0
     becomes the code that ends a short id, and **every code of the file goes up by one**: `3-17`
@@ -47,8 +49,9 @@ def read_ids(path: str | Path, document_ids: Sequence[str]) -> tuple[np.ndarray,
     unique = UniqueIds(table, "_id")
     found: list[list[int]] = [[] for _ in document_ids]
     for line, record in table.records:
-        identifier = check_id(record.get("_id"), table, line, "_id")
-        row = row_of(identifier, rows, table, line, "_id")
+        field = next((name for name in _DOCUMENT if name in record), _DOCUMENT[0])
+        identifier = check_id(record.get(field), table, line, field)
+        row = row_of(identifier, rows, table, line, field)
         unique.add(identifier, line)
         found[row] = _codes(record.get("docid"), table, line)
     missing = [document_ids[row] for row, codes in enumerate(found) if not codes]
@@ -110,7 +113,7 @@ def _table(path: Path) -> Table:
 def _tsv_records(path: Path) -> Iterator[tuple[int, Record]]:
     for line, text in read_lines(path):
         parts = [part.strip() for part in text.split("\t")]
-        if line == 1 and tuple(parts) == _COLUMNS:
+        if line == 1 and parts[0] in _DOCUMENT and parts[1:] == ["docid"]:
             continue
         if len(parts) != len(_COLUMNS):
             message = f"expected a document's id, a tab and its codes, found {text[:40]!r}."

@@ -31,7 +31,7 @@ COMMANDS = [
     "recipes",
 ]
 
-HELD = {"corpus_field_map": None, "streaming": False}
+HELD = {"corpus_field_map": None, "streaming": False, "strict": False}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -182,7 +182,9 @@ def test_index_loads_indexes_saves(calls, tmp_path):
 def test_how_data_is_read_reaches_the_loader(calls, capsys, words, name):
     """Every command that loads data maps columns and streams; a wrong map is wrong usage."""
     read = {"corpus_field_map": {"text": "body", "title": "name"}, "streaming": True}
-    assert main([*words, "--columns", "text=body, title=name", "--streaming"]) == 0
+    read["strict"] = True
+    options = ["--columns", "text=body, title=name", "--streaming", "--strict"]
+    assert main([*words, *options]) == 0
     (kwargs,) = (kwargs for called, _, kwargs in calls if called == name)
     assert kwargs.get("reading", kwargs) == read
     for wrong in ("text", "text=", "=body", "text=a,,title=b", "text=a,text=b"):

@@ -120,8 +120,8 @@ def test_ids_with_spaces_make_no_run(retriever, tmp_path, write):
     [
         ("q.tsv", "1 no tab\n", "line 1: expected an id, a tab"),
         ("q.tsv", "1\ta\n1\tb\n", "line 2, field '_id': expected unique ids"),
-        ("q.jsonl", '{"_id": "1"}\n', "query '1' has none"),
-        ("q.jsonl", "", "expected queries, found none"),
+        ("q.jsonl", '{"_id": "1"}\n', "expected queries with a text, found none"),
+        ("q.jsonl", "", "expected queries with a text, found none"),
     ],
 )
 def test_faults_of_a_query_file(tmp_path, write, name, text, message):

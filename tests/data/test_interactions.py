@@ -55,12 +55,12 @@ def test_histories_share_memory(shop):
 
 
 FAULTS = {
-    "unknown item": ("ann\ti0 i9\n", 2, "item_ids", "'i9' which the corpus lacks"),
+    "unknown items": ("ann\ti8 i9\n", None, None, "expected users with items, found none"),
     "same user": ("ann\ti0\nann\ti1\n", 3, "user_id", "line 2 has already"),
     "no user": ("\ti0\n", 2, "user_id", "expected an id"),
-    "no items": ("ann\t \n", 2, None, "item ids parted by spaces"),
+    "no items": ("ann\t \n", None, None, "expected users with items, found none"),
     "no tab": ("ann i0 i1\n", 2, None, "found 'ann i0 i1'"),
-    "no users": ("", None, None, "expected users below the header"),
+    "no users": ("", None, None, "expected users with items, found none"),
 }
 
 

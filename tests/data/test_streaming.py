@@ -82,9 +82,6 @@ def test_faults_are_told_as_without_streaming(tmp_path, write):
         load_documents(path, streaming=True)
     with pytest.raises(DataError, match="found none"):
         load_documents(write(tmp_path / "empty.jsonl", ""), streaming=True)
-    clash = write(tmp_path / "clash.jsonl", [{"_id": "a", "id": "b", "body": "x", "text": "y"}])
-    with pytest.raises(DataError, match="cannot be called"):
-        load_documents(clash, corpus_field_map={"text": "body"}, streaming=True)
 
 
 def test_a_store_reads_where_the_documents_lie(corpus, tmp_path):

@@ -48,6 +48,17 @@ def test_jsonl_takes_lists_and_dashes(tmp_path: Path) -> None:
     assert read_ids(path, ["7"])[0].tolist() == [[3]]
 
 
+@pytest.mark.parametrize("name", ["document", "_id", "id", "item_id"])
+def test_documents_may_be_called_as_anywhere_else(tmp_path: Path, name: str) -> None:
+    """Also as the table of `hf-genret export --ids` calls them, which has a column more."""
+    rows = [{name: "b", "docid": "3-1", "bucket": 1}, {name: "a", "docid": "0-2", "bucket": 0}]
+    jsonl, tsv = tmp_path / "ids.jsonl", tmp_path / "ids.tsv"
+    jsonl.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tsv.write_text(f"{name}\tdocid\nb\t3-1\na\t0-2\n")
+    for path in (jsonl, tsv):
+        assert read_ids(path, ["a", "b"])[0].tolist() == [[0, 2], [3, 1]]
+
+
 def test_short_ids_end_with_code_zero_and_all_codes_go_up(tmp_path: Path) -> None:
     """Lengths 1 to 3: 0 is the end, every code of the file one more."""
     codes, sizes = read_ids(jsonl(tmp_path, [0], [3, 17], [3, 17, 2]), IDS)
