@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from hf_genret.columns import as_json, column_kind, completed, kinds_of
 from hf_genret.data.reading import Record, Table, kind
 from hf_genret.data.schema import Documents, Queries
 from hf_genret.errors import ConfigError, DataError
@@ -93,13 +96,21 @@ def _first(record: Record, names: tuple[str, ...]) -> tuple[str, object]:
     return names[0], None
 
 
-def _extra_value(value: object, table: Table, line: int, field: str) -> str | None:
-    """A further column's value as one string, None where it is neither text nor list of texts."""
+def _extra_value(value: object, table: Table, line: int, field: str) -> Any:
+    """A further column's value as JSON holds it; a list of texts (categories) as one text.
+
+    Raises:
+        DataError: When it holds half a surrogate pair.
+        TypeError: When JSON cannot hold it.
+    """
+    value = as_json(value)
     if isinstance(value, str):
         return check_text(value, table, line, field)
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+    if value and isinstance(value, list) and all(isinstance(part, str) for part in value):
         return LIST_JOINER.join(check_text(part, table, line, field) for part in value)
-    return None
+    if isinstance(value, dict | list):
+        check_text(json.dumps(value, ensure_ascii=False), table, line, field)
+    return value
 
 
 class UniqueIds:
@@ -123,8 +134,8 @@ class UniqueIds:
 
 def checked_documents(
     table: Table, fields: CorpusFields | None = None
-) -> Iterator[tuple[str, str, str, dict[str, str]]]:
-    """Documents from records, one after another; further text columns are extra.
+) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Documents from records, one after another; further columns are extra.
 
     Args:
         table: One record a document.
@@ -152,16 +163,18 @@ def checked_documents(
         if not title and not text:
             message = f"expected a text or a title, document '{identifier}' has neither."
             raise DataError(message, path=table.path, line=line, field=text_field)
-        extra = {}
+        extra: dict[str, Any] = {}
         for name in record.keys() - own:
-            found = _extra_value(record[name], table, line, name)
-            if found is not None:
-                extra[name] = found
+            try:
+                extra[name] = _extra_value(record[name], table, line, name)
+            except TypeError as error:
+                what = f"values beside documents left out, of a type that JSON lacks ({error})"
+                table.note(what, line=line, example=name)
         yield identifier, title, text, extra
 
 
 def collect_documents(table: Table, fields: CorpusFields | None = None) -> Documents:
-    """Documents from records; further text columns go to `extra`.
+    """Documents from records; further columns go to `extra`, with their values' types.
 
     Args:
         table: One record a document.
@@ -173,7 +186,7 @@ def collect_documents(table: Table, fields: CorpusFields | None = None) -> Docum
     ids: list[str] = []
     titles: list[str] = []
     texts: list[str] = []
-    extra: dict[str, dict[int, str]] = defaultdict(dict)
+    extra: dict[str, dict[int, Any]] = defaultdict(dict)
     for identifier, title, text, further in checked_documents(table, fields):
         for name, value in further.items():
             extra[name][len(ids)] = value
@@ -182,7 +195,11 @@ def collect_documents(table: Table, fields: CorpusFields | None = None) -> Docum
         texts.append(text)
     if not ids:
         raise DataError("expected documents, found none.", path=table.path)
-    columns = {n: [extra[n].get(row, "") for row in range(len(ids))] for n in sorted(extra)}
+    columns: dict[str, list[Any]] = {}
+    for name in sorted(extra):
+        values = extra.pop(name)
+        kind = column_kind(kinds_of(values.values()))
+        columns[name] = completed(map(values.get, range(len(ids))), kind)
     return Documents(ids, titles, texts, columns)
 
 

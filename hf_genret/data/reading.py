@@ -6,13 +6,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from tqdm.auto import tqdm
 
 from hf_genret.errors import DataError
+from hf_genret.notices import Notices
 
 Record = dict[str, object]
 
@@ -24,10 +25,22 @@ class Table:
     Attributes:
         path: What an error names: a file, or a part of a saved dataset.
         records: Pairs of line (or row) number, from 1, and the record's fields.
+        notices: Where it is noted what is left out of the records.
     """
 
     path: str
     records: Iterable[tuple[int, Record]]
+    notices: Notices = field(default_factory=Notices)
+
+    def note(
+        self, what: str, *, line: int | None = None, example: str | None = None, count: int = 1
+    ) -> None:
+        """Note cases of a kind, with the file's name but not its folder: notes go into reports.
+
+        Raises:
+            DataError: Where strict reading was asked for.
+        """
+        self.notices.add(what, path=Path(self.path).name, line=line, example=example, count=count)
 
 
 def find(folder: Path, stem: str) -> Path | None:
