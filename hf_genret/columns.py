@@ -132,10 +132,20 @@ def column_values(table: pa.Table, name: str) -> list[Any]:
     return [_decoded(text) for text in values] if is_json(table.field(name)) else values
 
 
-def documents_of(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows of a table as documents."""
+def json_columns(schema: pa.Schema) -> list[str]:
+    """Names of the columns that hold their values as JSON."""
+    return [field.name for field in schema if is_json(field)]
+
+
+def documents_of(table: pa.Table, json_names: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a table as documents.
+
+    Args:
+        table: Some rows.
+        json_names: What `json_columns` says of it.
+    """
     documents: list[dict[str, Any]] = table.to_pylist()
-    for name in [field.name for field in table.schema if is_json(field)]:
+    for name in json_names:
         for document in documents:
             document[name] = _decoded(document[name])
     return documents

@@ -21,6 +21,7 @@ from hf_genret.columns import (
     arrow_field,
     column_values,
     documents_of,
+    json_columns,
 )
 from hf_genret.data.schema import Documents
 from hf_genret.data.streaming import StreamedDocuments
@@ -50,6 +51,7 @@ class DocumentStore:
 
     def __init__(self, groups: RowGroups, ids: pa.Array) -> None:
         self._groups, self._ids = groups, ids
+        self._json = json_columns(groups.schema)
 
     @classmethod
     def from_documents(cls, documents: Documents) -> DocumentStore:
@@ -92,8 +94,7 @@ class DocumentStore:
         if lacking:
             raise CheckpointError(f"{path}: expected a column '{lacking[0]}', found {names}.")
         starts = np.concatenate([[0], np.cumsum(file.sizes())]).astype(np.int64)
-        ids = [file.read(group, ["id"])["id"] for group in range(len(starts) - 1)]
-        return cls(RowGroups(starts, file.schema, file.read), _one_array(ids))
+        return cls(RowGroups(starts, file.schema, file.read), _one_array(file.column("id")))
 
     @property
     def columns(self) -> list[str]:
@@ -133,11 +134,11 @@ class DocumentStore:
     def __getitem__(self, row: int) -> dict[str, Any]:
         """One document: `id`, `title`, `text` and the extra columns."""
         group, place = self._groups.group_of(self._checked(row))
-        return documents_of(group.slice(place, 1))[0]
+        return documents_of(group.slice(place, 1), self._json)[0]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for group in self._groups:
-            yield from documents_of(group)
+            yield from documents_of(group, self._json)
 
     def to_documents(self) -> Documents:
         """All documents in memory, as data loading gives them."""
@@ -169,10 +170,9 @@ class DocumentStore:
         return int(row)
 
 
-def _one_array(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """Parts of a column as one array; 64-bit offsets, so that no length is too long."""
-    chunks = [chunk.cast(pa.large_string()) for part in parts for chunk in part.chunks]
-    return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; 64-bit offsets, so that no length is too long."""
+    return column.cast(pa.large_string()).combine_chunks()
 
 
 def as_documents(documents: Documents | Sequence[Mapping[str, Any]] | str | Path) -> Documents:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +113,28 @@ class ParquetGroups:
         """Rows of each group."""
         return [self._footer.row_group(i).num_rows for i in range(self._footer.num_row_groups)]
 
-    def read(self, group: int, columns: list[str] | None = None) -> pa.Table:
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of all groups.
+
+        Raises:
+            CheckpointError: As `read`.
+        """
+        with self._reader() as reader:
+            return reader.read(columns=[name], use_threads=False)[name]
+
+    def read(self, group: int) -> pa.Table:
         """A group as a table.
 
         Raises:
-            CheckpointError: When the file was damaged since it was opened.
+            CheckpointError: When the file is damaged, or was changed since it was opened.
         """
+        with self._reader() as reader:
+            return reader.read_row_group(group, use_threads=False)
+
+    @contextmanager
+    def _reader(self) -> Iterator[pq.ParquetFile]:
         try:
-            file = pq.ParquetFile(self._file, metadata=self._footer, pre_buffer=False)
-            return file.read_row_group(group, columns=columns, use_threads=False)
+            yield pq.ParquetFile(self._file, metadata=self._footer, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             message = f"rows of it cannot be read ({error}); was it changed while it was in use?"
             raise CheckpointError(f"{self.path}: {message}") from error
