@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,78 +13,67 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hf_genret.columns import (
+    RESERVED,
+    TEXT,
+    arrow_array,
+    arrow_column,
+    arrow_field,
+    column_values,
+    documents_of,
+    json_columns,
+)
 from hf_genret.data.schema import Documents
 from hf_genret.data.streaming import StreamedDocuments
 from hf_genret.errors import CheckpointError, DataError
+from hf_genret.files import atomic_file
+from hf_genret.row_groups import GROUP, ParquetGroups, RowGroups
 
 DOCUMENTS_FILE = "documents.parquet"
-_GROUP = 1000  # documents decoded together
-_KEPT = 64  # decoded groups kept
 
 
 class DocumentStore:
     """The documents of an index; the place of a document is its row there.
 
     Nothing but the ids is held: texts are decoded in groups of a thousand when they are asked for,
-    from a memory-mapped file or from an Arrow table.
+    from the file that was opened, whatever is put in its place later, or from an Arrow table. A
+    store never changes and may be used by any number of threads. A copy shares what it reads; a
+    pickled one carries all documents and is held in memory where it is read.
 
     Args:
+        groups: The rows, with columns `id`, `title` and `text`.
         ids: Ids in row order.
-        columns: Names of all columns.
-        starts: First row of each group and the number of rows, int64 [groups + 1].
-        read: Gives a group as a table.
 
     Example:
         >>> store = DocumentStore.load("out")
         >>> store[0]["title"], store.row_of("d17")
     """
 
-    def __init__(
-        self,
-        ids: pa.Array,
-        columns: list[str],
-        starts: np.ndarray,
-        read: Callable[[int], pa.Table],
-    ) -> None:
-        self._ids, self.columns, self._starts, self._read = ids, columns, starts, read
-        self._groups: OrderedDict[int, pa.Table] = OrderedDict()
-        self._order: np.ndarray | None = None
-        self._source: object = None
+    def __init__(self, groups: RowGroups, ids: pa.Array) -> None:
+        self._groups, self._ids = groups, ids
+        self._json = json_columns(groups.schema)
 
     @classmethod
     def from_documents(cls, documents: Documents) -> DocumentStore:
         """The documents as a store: in memory, or where they were streamed to.
 
         Raises:
-            DataError: When an extra column is called `id`, `title` or `text`.
+            DataError: When an extra column is called `id`, `title` or `text`, or has a value that
+                JSON cannot hold.
         """
         if isinstance(documents, StreamedDocuments):
-            return cls._streamed(documents)
-        clash = sorted({"id", "title", "text"} & set(documents.extra))
+            return cls(documents.groups, pa.array(documents.ids, pa.large_string()))
+        clash = sorted(set(RESERVED) & set(documents.extra))
         if clash:
             raise DataError(f"an extra column cannot be called '{clash[0]}'.", field=clash[0])
         columns = {"id": documents.ids, "title": documents.titles, "text": documents.texts}
-        table = pa.table(
-            {
-                name: pa.array(values, pa.large_string())
-                for name, values in {**columns, **documents.extra}.items()
-            }
-        )
-        starts = np.append(np.arange(0, len(documents), _GROUP), len(documents))
-        return cls(
-            _one_array(table["id"]),
-            table.column_names,
-            starts,
-            lambda group: table.slice(starts[group], starts[group + 1] - starts[group]),
-        )
-
-    @classmethod
-    def _streamed(cls, documents: StreamedDocuments) -> DocumentStore:
-        groups = documents.groups
-        ids = pa.array(documents.ids, pa.large_string())
-        store = cls(ids, list(documents.columns), groups.starts, groups.read)
-        store._source = documents  # its files vanish with it
-        return store
+        arrays = [arrow_array(values, TEXT) for values in columns.values()]
+        fields = [arrow_field(name, TEXT) for name in columns]
+        for name, values in documents.extra.items():
+            field, array = arrow_column(name, values)
+            fields.append(field)
+            arrays.append(array)
+        return cls(RowGroups.of_table(pa.table(arrays, schema=pa.schema(fields))), arrays[0])
 
     @classmethod
     def load(cls, folder: str | Path) -> DocumentStore:
@@ -97,17 +86,21 @@ class DocumentStore:
         if not path.is_file():
             raise CheckpointError(f"{folder}: expected {DOCUMENTS_FILE}, found no such file.")
         try:
-            file = pq.ParquetFile(path, memory_map=True)
-            names = file.schema_arrow.names
-            lacking = [name for name in ("id", "title", "text") if name not in names]
-            if lacking:
-                raise CheckpointError(f"{path}: expected a column '{lacking[0]}', found {names}.")
-            ids = _one_array(file.read(columns=["id"])["id"])
+            file = ParquetGroups(path)
         except (pa.ArrowException, OSError) as error:
             raise CheckpointError(f"{path}: expected a Parquet file, found {error}.") from error
-        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        return cls(ids, names, starts, file.read_row_group)
+        names = file.schema.names
+        lacking = [name for name in RESERVED if name not in names]
+        if lacking:
+            raise CheckpointError(f"{path}: expected a column '{lacking[0]}', found {names}.")
+        starts = np.concatenate([[0], np.cumsum(file.sizes())]).astype(np.int64)
+        return cls(RowGroups(starts, file.schema, file.read), _one_array(file.column("id")))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns."""
+        names: list[str] = self._groups.schema.names
+        return names
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -132,8 +125,6 @@ class DocumentStore:
         Raises:
             DataError: When no document has it.
         """
-        if self._order is None:
-            self._order = np.asarray(pc.sort_indices(self._ids))  # 8 bytes a document, no strings
         order = self._order
         place = bisect_left(range(len(order)), identifier, key=lambda i: self.id_of(int(order[i])))
         if place == len(order) or self.id_of(int(order[place])) != identifier:
@@ -142,50 +133,41 @@ class DocumentStore:
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         """One document: `id`, `title`, `text` and the extra columns."""
-        row = self._checked(row)
-        group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        part = self._group(group).slice(row - int(self._starts[group]), 1)
-        document: dict[str, Any] = part.to_pylist()[0]
-        return document
+        group, place = self._groups.group_of(self._checked(row))
+        return documents_of(group.slice(place, 1), self._json)[0]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for group in range(len(self._starts) - 1):
-            yield from self._read(group).to_pylist()
+        for group in self._groups:
+            yield from documents_of(group, self._json)
 
     def to_documents(self) -> Documents:
         """All documents in memory, as data loading gives them."""
-        table = self._table()
-        column = {name: table[name].to_pylist() for name in self.columns}
+        table = self._groups.table()
+        column = {name: column_values(table, name) for name in self.columns}
         return Documents(column.pop("id"), column.pop("title"), column.pop("text"), column)
 
     def save(self, folder: str | Path) -> None:
-        """Write the store into a folder, group by group.
+        """Write the store into a folder, group by group; an old one there may still be in use.
 
         Raises:
             OSError: When the disk refuses.
         """
-        path = Path(folder) / DOCUMENTS_FILE
-        schema = pa.schema([(name, pa.large_string()) for name in self.columns])
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for group in range(len(self._starts) - 1):
-                writer.write_table(self._read(group).cast(schema), row_group_size=_GROUP)
+        with (
+            atomic_file(Path(folder) / DOCUMENTS_FILE) as fresh,
+            pq.ParquetWriter(fresh, self._groups.schema, compression="zstd") as writer,
+        ):
+            for group in self._groups:
+                writer.write_table(group, row_group_size=GROUP)
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        """Rows in the order of their ids: 8 bytes a document, no strings."""
+        return np.asarray(pc.sort_indices(self._ids))
 
     def _checked(self, row: int) -> int:
         if not 0 <= row < len(self):
             raise IndexError(f"Expected a row of 0 to {len(self) - 1}, found {row}.")
         return int(row)
-
-    def _group(self, group: int) -> pa.Table:
-        if group not in self._groups:
-            self._groups[group] = self._read(group)
-        self._groups.move_to_end(group)
-        if len(self._groups) > _KEPT:
-            self._groups.popitem(last=False)
-        return self._groups[group]
-
-    def _table(self) -> pa.Table:
-        groups = range(len(self._starts) - 1)
-        return pa.concat_tables([self._read(group) for group in groups])
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -208,7 +190,10 @@ def as_documents(documents: Documents | Sequence[Mapping[str, Any]] | str | Path
         from hf_genret.data.reading import Table
 
         records = [(line, dict(record)) for line, record in enumerate(documents, start=1)]
-        return collect_documents(Table("documents", records))
+        table = Table("documents", records)
+        collected = collect_documents(table)
+        table.notices.warn()
+        return collected
     if len(documents) == 0:
         raise DataError("expected documents, found none.")
     return documents

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from hf_genret.columns import as_json, column_kind, completed, kinds_of
 from hf_genret.data.reading import Record, Table, kind
 from hf_genret.data.schema import STORED, Documents
 from hf_genret.errors import ConfigError, DataError
@@ -112,13 +115,21 @@ def _first(record: Record, names: tuple[str, ...]) -> tuple[str, object]:
     return names[0], None
 
 
-def _extra_value(value: object, table: Table, line: int, field: str) -> str | None:
-    """A further column's value as one string, None where it is neither text nor list of texts."""
+def _extra_value(value: object, table: Table, line: int, field: str) -> Any:
+    """A further column's value as JSON holds it; a list of texts (categories) as one text.
+
+    Raises:
+        DataError: When it holds half a surrogate pair.
+        TypeError: When JSON cannot hold it.
+    """
+    value = as_json(value)
     if isinstance(value, str):
         return check_text(value, table, line, field)
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+    if value and isinstance(value, list) and all(isinstance(part, str) for part in value):
         return LIST_JOINER.join(check_text(part, table, line, field) for part in value)
-    return None
+    if isinstance(value, dict | list):
+        check_text(json.dumps(value, ensure_ascii=False), table, line, field)
+    return value
 
 
 class UniqueIds:
@@ -205,8 +216,8 @@ def _stored_name(name: str, record: Record, table: Table, line: int) -> str:
 
 def checked_documents(
     table: Table, fields: CorpusFields | None = None
-) -> Iterator[tuple[str, str, str, dict[str, str]]]:
-    """Documents from records, one after another; further text columns are extra.
+) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Documents from records, one after another; further columns are extra.
 
     A document with neither title nor text is kept, since judgments and histories may name it, and
     noted. A further column that is called as one of the stored ones is kept under another name.
@@ -241,20 +252,25 @@ def checked_documents(
         if not title and not text:
             what = "documents with neither title nor text; they are kept"
             table.note(what, line=line, example=identifier)
-        extra = {}
+        extra: dict[str, Any] = {}
         for name in record.keys() - {id_field, title_field, text_field}:
-            found = _extra_value(record[name], table, line, name)
-            if found is None or (name in fields.id and str(found) == identifier):
+            try:
+                value = _extra_value(record[name], table, line, name)
+            except TypeError as error:
+                what = f"values beside documents left out, of a type that JSON lacks ({error})"
+                table.note(what, line=line, example=name)
                 continue
-            if name in STORED and found == "":
+            if name in fields.id and str(value) == identifier:
                 continue
-            extra[_stored_name(name, record, table, line)] = found
+            if name in STORED and value in ("", None):
+                continue
+            extra[_stored_name(name, record, table, line)] = value
         yield identifier, title, text, extra
     columns.check()
 
 
 def collect_documents(table: Table, fields: CorpusFields | None = None) -> Documents:
-    """Documents from records; further text columns go to `extra`.
+    """Documents from records; further columns go to `extra`, with their values' types.
 
     Args:
         table: One record a document.
@@ -266,7 +282,7 @@ def collect_documents(table: Table, fields: CorpusFields | None = None) -> Docum
     ids: list[str] = []
     titles: list[str] = []
     texts: list[str] = []
-    extra: dict[str, dict[int, str]] = defaultdict(dict)
+    extra: dict[str, dict[int, Any]] = defaultdict(dict)
     for identifier, title, text, further in checked_documents(table, fields):
         for name, value in further.items():
             extra[name][len(ids)] = value
@@ -275,7 +291,11 @@ def collect_documents(table: Table, fields: CorpusFields | None = None) -> Docum
         texts.append(text)
     if not ids:
         raise DataError("expected documents, found none.", path=table.path)
-    columns = {n: [extra[n].get(row, "") for row in range(len(ids))] for n in sorted(extra)}
+    columns: dict[str, list[Any]] = {}
+    for name in sorted(extra):
+        values = extra.pop(name)
+        kind = column_kind(kinds_of(values.values()))
+        columns[name] = completed(map(values.get, range(len(ids))), kind)
     return Documents(ids, titles, texts, columns)
 
 

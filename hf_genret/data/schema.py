@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,9 @@ class Documents:
         ids: One unique string a document.
         titles: Titles, empty where there is none.
         texts: Texts; a document may have neither title nor text.
-        extra: Further columns by name (for example `categories`), each as long as `ids`.
+        extra: Further columns by name (for example `categories`), each as long as `ids`. Values
+            are those of JSON and keep their types; where a document lacks one it is empty in a
+            column of texts, None in any other. A list of texts was joined to one text.
 
     Raises:
         DataError: When an extra column is called `id`, `title` or `text`.
@@ -30,7 +33,7 @@ class Documents:
     ids: list[str]
     titles: Sequence[str]
     texts: Sequence[str]
-    extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         clash = [name for name in STORED if name in self.extra]

@@ -7,8 +7,8 @@ Only the ids stay in memory, and the groups that were read last. What searches a
 from __future__ import annotations
 
 import tempfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -17,69 +17,49 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_genret.columns import (
+    RESERVED,
+    TEXT,
+    arrow_array,
+    arrow_field,
+    column_kind,
+    column_values,
+    completed,
+    has_kind,
+    kinds_of,
+    stored_kind,
+)
 from hf_genret.data.collecting import CorpusFields, checked_documents
 from hf_genret.data.reading import Table
 from hf_genret.data.schema import Documents
 from hf_genret.errors import DataError
-
-GROUP = 1000
-"""Documents that are written, and decoded, together."""
-_KEPT = 64  # decoded groups kept
+from hf_genret.row_groups import GROUP, ParquetGroups, RowGroups
 
 
-class Groups:
-    """Rows in groups, each read when it is asked for; the groups read last are kept.
+class Column(Sequence[Any]):
+    """One column of a streamed corpus, as a sequence that holds no value."""
 
-    Args:
-        starts: First row of each group and the number of rows, int64 [groups + 1].
-        read: Gives a group as a table of strings.
-    """
-
-    def __init__(self, starts: np.ndarray, read: Callable[[int], pa.Table]) -> None:
-        self.starts, self.read = starts, read
-        self._kept: OrderedDict[int, pa.Table] = OrderedDict()
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def value(self, name: str, row: int) -> str:
-        """One value of a column."""
-        group = int(np.searchsorted(self.starts, row, side="right")) - 1
-        if group not in self._kept:
-            self._kept[group] = self.read(group)
-        self._kept.move_to_end(group)
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return str(self._kept[group][name][row - int(self.starts[group])].as_py())
-
-    def values(self, name: str) -> Iterator[str]:
-        """A whole column, group by group."""
-        for group in range(len(self.starts) - 1):
-            yield from self.read(group)[name].to_pylist()
-
-
-class Column(Sequence[str]):
-    """One column of a streamed corpus, as a sequence that holds no text."""
-
-    def __init__(self, groups: Groups, name: str) -> None:
+    def __init__(self, groups: RowGroups, name: str) -> None:
         self._groups, self._name = groups, name
 
     def __len__(self) -> int:
         return len(self._groups)
 
-    def __iter__(self) -> Iterator[str]:
-        return self._groups.values(self._name)
+    def __iter__(self) -> Iterator[Any]:
+        for group in self._groups:
+            yield from column_values(group, self._name)
 
     @overload
-    def __getitem__(self, row: int) -> str: ...
+    def __getitem__(self, row: int) -> Any: ...
     @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
+    def __getitem__(self, row: slice) -> list[Any]: ...
+    def __getitem__(self, row: int | slice) -> Any:
         if isinstance(row, slice):
-            return [self._groups.value(self._name, one) for one in range(*row.indices(len(self)))]
+            return [self[one] for one in range(*row.indices(len(self)))]
         if not -len(self) <= row < len(self):
             raise IndexError(f"Expected a row of 0 to {len(self) - 1}, found {row}.")
-        return self._groups.value(self._name, row % len(self))
+        group, place = self._groups.group_of(row % len(self))
+        return column_values(group.slice(place, 1), self._name)[0]
 
 
 @dataclass
@@ -90,45 +70,53 @@ class StreamedDocuments(Documents):
     each, and a vector); pseudo-queries are held whole. `full_texts` and `take` read everything into
     memory: an encoder that is trained from nothing and a BM25 row do so.
 
+    It may be used by any number of threads. A copy shares the files; a pickled one carries all
+    documents and is held in memory where it is read.
+
     Attributes:
-        groups: The rows.
-        columns: Names of all columns.
-        folder: Where the files lie.
+        groups: The rows of all columns.
     """
 
-    groups: Groups = None  # type: ignore[assignment]  # always given, after fields with defaults
-    columns: Sequence[str] = ()
-    folder: Any = None
+    groups: RowGroups = None  # type: ignore[assignment]  # always given, after fields with defaults
 
 
 class _Writer:
-    """Writes documents in groups; a column that appears late begins another file."""
+    """Writes documents in groups; a column that appears late or changes its kind begins a file.
+
+    Attributes:
+        kinds: Kinds of values seen in each column so far.
+        sizes: Rows of each group.
+        places: File of each group, and its place there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.names: list[str] = ["id", "title", "text"]
-        self.sizes: list[int] = []  # rows of each group
-        self.places: list[tuple[int, int]] = []  # its file and its place there
+        self.kinds: dict[str, set[str]] = {name: {TEXT} for name in RESERVED}
+        self.sizes: list[int] = []
+        self.places: list[tuple[int, int]] = []
+        self.files: list[Path] = []
         self._writer: pq.ParquetWriter | None = None
-        self._files = self._written = 0
+        self._written = 0
 
-    def file(self, number: int) -> Path:
-        return self.folder / f"{number}.parquet"
-
-    def write(self, columns: dict[str, list[str]]) -> None:
-        """One group; columns that it lacks are empty."""
-        fresh = [name for name in columns if name not in self.names]
-        if fresh or self._writer is None:
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """One group, stored so that each value can be had back exactly."""
+        columns: dict[str, list[Any]] = defaultdict(lambda: [None] * len(rows))
+        for place, row in enumerate(rows):
+            for name, value in row.items():
+                columns[name][place] = value
+        for name in sorted(columns):
+            self.kinds.setdefault(name, set()).update(kinds_of(columns[name]))
+        kinds = {name: stored_kind(kinds) for name, kinds in self.kinds.items()}
+        schema = pa.schema([arrow_field(name, kind) for name, kind in kinds.items()])
+        if self._writer is None or not self._writer.schema.equals(schema, check_metadata=True):
             self.close()
-            self.names += sorted(fresh)
-            schema = pa.schema([(name, pa.large_string()) for name in self.names])
-            self._writer = pq.ParquetWriter(self.file(self._files), schema, compression="zstd")
-            self._files, self._written = self._files + 1, 0
-        size = len(columns["id"])
-        arrays = [pa.array(columns.get(n, [""] * size), pa.large_string()) for n in self.names]
-        self._writer.write_table(pa.table(arrays, schema=self._writer.schema), row_group_size=GROUP)
-        self.sizes.append(size)
-        self.places.append((self._files - 1, self._written))
+            self.files.append(self.folder / f"{len(self.files)}.parquet")
+            self._writer = pq.ParquetWriter(self.files[-1], schema, compression="zstd")
+            self._written = 0
+        arrays = [arrow_array(columns[name], kind) for name, kind in kinds.items()]
+        self._writer.write_table(pa.table(arrays, schema=schema), row_group_size=GROUP)
+        self.sizes.append(len(rows))
+        self.places.append((len(self.files) - 1, self._written))
         self._written += 1
 
     def close(self) -> None:
@@ -151,65 +139,49 @@ def stream_documents(table: Table, fields: CorpusFields | None = None) -> Stream
     folder = tempfile.TemporaryDirectory(prefix="genret-corpus-")
     writer = _Writer(Path(folder.name))
     ids: list[str] = []
-    batch = _Batch()
+    rows: list[dict[str, Any]] = []
     try:
         for identifier, title, text, extra in checked_documents(table, fields):
+            clash = sorted(extra.keys() & set(RESERVED))
+            if clash:
+                raise DataError(f"an extra column cannot be called '{clash[0]}'.", field=clash[0])
             ids.append(identifier)
-            batch.add(identifier, title, text, extra)
-            if len(batch) == GROUP:
-                writer.write(batch.columns())
-                batch = _Batch()
-        if len(batch):
-            writer.write(batch.columns())
+            rows.append({"id": identifier, "title": title, "text": text, **extra})
+            if len(rows) == GROUP:
+                writer.write(rows)
+                rows = []
+        if rows:
+            writer.write(rows)
     finally:
         writer.close()
     if not ids:
         raise DataError("expected documents, found none.", path=table.path)
-    return _opened(writer, ids, folder)
+    groups = _opened(writer, folder)
+    column = {name: Column(groups, name) for name in groups.schema.names[1:]}
+    return StreamedDocuments(ids, column.pop("title"), column.pop("text"), column, groups)
 
 
-class _Batch:
-    """Documents of one group."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, str]] = []
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def add(self, identifier: str, title: str, text: str, extra: dict[str, str]) -> None:
-        clash = sorted({"id", "title", "text"} & extra.keys())
-        if clash:
-            raise DataError(f"an extra column cannot be called '{clash[0]}'.", field=clash[0])
-        self.rows.append({"id": identifier, "title": title, "text": text, **extra})
-
-    def columns(self) -> dict[str, list[str]]:
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        return {name: [row.get(name, "") for row in self.rows] for name in names}
-
-
-def _opened(writer: _Writer, ids: list[str], folder: Any) -> StreamedDocuments:
-    """What was written, memory-mapped."""
-    files = [
-        pq.ParquetFile(writer.file(number), memory_map=True) for number in range(writer._files)
-    ]
-    names = ["id", "title", "text", *sorted(writer.names[3:])]
+def _opened(writer: _Writer, folder: tempfile.TemporaryDirectory[str]) -> RowGroups:
+    """What was written, each column of the one kind that all of its values have."""
+    files = [ParquetGroups(path) for path in writer.files]
+    names = [*RESERVED, *sorted(writer.kinds.keys() - set(RESERVED))]
+    kinds = {name: column_kind(writer.kinds[name]) for name in names}
+    schema = pa.schema([arrow_field(name, kind) for name, kind in kinds.items()])
 
     def read(group: int) -> pa.Table:
         number, place = writer.places[group]
-        part = files[number].read_row_group(place)
-        empty = pa.array([""] * len(part), pa.large_string())
-        return pa.table({n: part[n] if n in part.column_names else empty for n in names})
+        part = files[number].read(place)
+        return pa.table([_as_kind(part, name, kinds[name]) for name in names], schema=schema)
 
     starts = np.concatenate([[0], np.cumsum(writer.sizes)]).astype(np.int64)
-    groups = Groups(starts, read)
-    column = {name: Column(groups, name) for name in names}
-    return StreamedDocuments(
-        ids,
-        column["title"],
-        column["text"],
-        {name: column[name] for name in names[3:]},
-        groups,
-        names,
-        folder,
-    )
+    return RowGroups(starts, schema, read, keep=folder)
+
+
+def _as_kind(part: pa.Table, name: str, kind: str) -> pa.Array | pa.ChunkedArray:
+    """A column of a group as the whole corpus has it, also where the group knew less of it."""
+    if name not in part.column_names:
+        return arrow_array(completed([None] * len(part), kind), kind)
+    if not has_kind(part.field(name), kind):
+        return arrow_array(completed(column_values(part, name), kind), kind)
+    missing = kind == TEXT and part[name].null_count
+    return part[name].fill_null("") if missing else part[name]

@@ -14,12 +14,16 @@ HEADER = "query-id\tcorpus-id\tscore\n"
 
 
 def test_documents_and_splits(beir):
-    """Texts, judgments and further text columns come through; numbers are no column."""
+    """Texts, judgments and further columns come through."""
     data = load_data(beir)
     assert data.name == "toy"
     assert data.documents.ids == ["d1", "d2", "d3"]
     assert data.documents.titles == ["Apples", "", "Cars"]
-    assert data.documents.extra == {"tags": ["", "food > oven", ""], "topic": ["fruit", "", ""]}
+    assert data.documents.extra == {
+        "tags": ["", "food > oven", ""],
+        "topic": ["fruit", "", ""],
+        "year": [None, None, 1999],
+    }
     assert set(data.splits) == {"train", "test"}
     assert data.split("train").relevant == [{0: 1.0, 1: 2.0}]
     assert data.split("train").texts == ["where do apples grow"]

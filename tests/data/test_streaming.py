@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import tempfile
+import threading
+
 import numpy as np
 import pytest
 
+from hf_genret import row_groups
 from hf_genret.data import load_data, load_documents, streaming
 from hf_genret.data.streaming import StreamedDocuments
 from hf_genret.demo.tiny import tiny_retriever
@@ -16,7 +23,7 @@ from hf_genret.errors import DataError
 def small_groups(monkeypatch):
     """Groups of three, and two of them kept."""
     monkeypatch.setattr(streaming, "GROUP", 3)
-    monkeypatch.setattr(streaming, "_KEPT", 2)
+    monkeypatch.setattr(row_groups, "_KEPT", 2)
 
 
 @pytest.fixture
@@ -61,17 +68,60 @@ def test_texts_are_not_held(corpus, monkeypatch):
     assert asked[4:] == [0, 1, 2, 3] and len(groups._kept) == 2
 
 
-def test_the_files_vanish_with_the_documents(corpus):
-    """No folder is left behind."""
-    import gc
-    from pathlib import Path
-
+def test_the_files_vanish_with_the_documents(corpus, tmp_path, monkeypatch):
+    """No folder is left behind, and none goes while a single column is still in use."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     streamed = load_documents(corpus, streaming=True)
-    folder = Path(streamed.folder.name)
-    assert list(folder.glob("*.parquet"))
+    assert list(tmp_path.glob("*/*.parquet"))
+    topics = streamed.extra["topic"]
     del streamed
     gc.collect()
-    assert not folder.exists()
+    assert list(tmp_path.glob("*/*.parquet")) and topics[8] == "topic of d8"
+    del topics
+    gc.collect()
+    assert not list(tmp_path.glob("*/*.parquet"))
+
+
+def as_lists(documents):
+    """Every field of documents as plain lists."""
+    columns = {name: list(column) for name, column in documents.extra.items()}
+    return documents.ids, list(documents.titles), list(documents.texts), columns
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))]
+)
+def test_a_copy_holds_the_same(corpus, again):
+    """Copied or pickled, and read where the files are gone."""
+    streamed = load_documents(corpus, streaming=True)
+    expected = as_lists(load_documents(corpus))
+    made = again(streamed)
+    del streamed
+    gc.collect()
+    assert as_lists(made) == expected and made.texts[4] == "text 4 é"
+
+
+def test_columns_in_several_threads(corpus):
+    """Threads that read forwards, backwards and by iteration get what one alone gets."""
+    streamed, held = load_documents(corpus, streaming=True), load_documents(corpus)
+    texts, topics = held.texts, held.extra["topic"]
+    start, wrong = threading.Barrier(8), []
+
+    def work(number):
+        start.wait()
+        for _ in range(20):
+            rows = list(range(11))[:: -1 if number % 2 else 1]
+            if [streamed.texts[row] for row in rows] != [texts[row] for row in rows]:
+                wrong.append(number)
+            if list(streamed.extra["topic"]) != topics:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and len(streamed.groups._kept) <= 2
 
 
 def test_faults_are_told_as_without_streaming(tmp_path, write):
