@@ -16,7 +16,7 @@ CARDS := uri genret asi asi++ dgi fixed dense
 CARD_DATA := stdlib:asyncio,email,logging
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format cards bench remote-code-check clean
+.PHONY: help quickstart test lint format cards bench torture remote-code-check clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -48,6 +48,11 @@ cards: $(VENV)/.baselines ## Train the reference cards' checkpoints and write mo
 
 bench: $(VENV)/.bench ## Measure speed beside goals and peers; figures go to benchmarks/
 	$(BIN)/python -m pytest tests/benchmarks -q -s -o python_files='bench_*.py' $(ARGS)
+
+torture: $(VENV)/.dev ## Crowds of threads, mixtures, kills and malformed files, for half an hour; prints counts
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/storm.py --seconds 600 --threads 32 --documents 70000
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mixtures.py --loads 2000
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/kills.py --kills 200
 
 remote-code-check: $(VENV)/.dev ## Open checkpoints in fresh environments with transformers alone, oldest and newest
 	$(BIN)/python tests/hub/remote_code_check.py --torch-args "$(TORCH_ARGS)" $(ARGS)
