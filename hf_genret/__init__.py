@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from hf_genret.retriever import GenRetriever, Hit
     from hf_genret.training import GenRetTrainer, GenRetTrainingArguments
 
+from hf_genret.auto_classes import watch as _watch
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -40,6 +42,8 @@ _HOMES = {
     "GenRetriever": "hf_genret.retriever",
     "Hit": "hf_genret.retriever",
 }
+
+_watch()
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from hf_genret import checkpoints
-from hf_genret.errors import CheckpointError
+from hf_genret.encoder_folder import transformer_of
+from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.files import atomic_folder
 from hf_genret.manifest import write_manifest
 from hf_genret.modeling import GenRetConfig, GenRetModel
@@ -82,9 +83,12 @@ class Base:
             return dict(checkpoints.load_model(folder, None, "cpu").state_dict())
         try:
             encoder = AutoModel.from_pretrained(
-                self.name, trust_remote_code=False, dtype=torch.float32
+                self.name,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                subfolder=transformer_of(self.name),
             )
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (ConfigError, OSError, ValueError, KeyError, SafetensorError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             message = f"the adapter's base, a text encoder, could not be loaded ({reason})"
             raise CheckpointError(f"{self.name}: {message}") from error

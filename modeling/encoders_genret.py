@@ -49,26 +49,54 @@ def concatenate(outputs: list[EncoderOutput]) -> EncoderOutput:
     )
 
 
+def without_dtype(settings: dict[str, Any]) -> dict[str, Any]:
+    """A backbone's settings without the type its weights were stored in, at every depth.
+
+    A backbone has the type of the model around it, or the two could not be multiplied.
+    """
+    return {
+        name: without_dtype(value) if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if name not in ("dtype", "torch_dtype")
+    }
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "Identity": nn.Identity,
+    "Tanh": nn.Tanh,
+    "ReLU": nn.ReLU,
+    "GELU": nn.GELU,
+    "SiLU": nn.SiLU,
+    "Sigmoid": nn.Sigmoid,
+}
+
+
 class TextEncoder(nn.Module):
-    """Any transformers text encoder, pooled.
+    """Any transformers text encoder, pooled, and mapped where it has dense layers.
 
     Args:
         backbone: The encoder's own configuration as a dictionary with `model_type`.
         pooling: `mean`, `cls` or `last`.
         memory: `pooled` lets the decoder see one vector, `tokens` every token's vector.
+        dense: Layers after the pooling, each `size`, `bias` and `activation`; tokens' vectors go
+            through them one by one.
     """
 
     inputs = "text"
 
     def __init__(
-        self, backbone: dict[str, Any], pooling: str = "mean", memory: str = "pooled"
+        self,
+        backbone: dict[str, Any],
+        pooling: str = "mean",
+        memory: str = "pooled",
+        dense: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if pooling not in ("mean", "cls", "last"):
             raise ValueError(f"pooling must be mean, cls or last, found {pooling!r}.")
         if memory not in ("pooled", "tokens"):
             raise ValueError(f"memory must be pooled or tokens, found {memory!r}.")
-        settings = dict(backbone)
+        settings = without_dtype(backbone)
         kind = settings.pop("model_type", None)
         if kind not in CONFIG_MAPPING:
             raise ValueError(
@@ -79,6 +107,11 @@ class TextEncoder(nn.Module):
         self.backbone = AutoModel.from_config(config)
         self.pooling, self.memory = pooling, memory
         self.dim = int(config.hidden_size)
+        self.dense = nn.Sequential()
+        for layer in dense or []:
+            self.dense.append(nn.Linear(self.dim, layer["size"], bias=layer["bias"]))
+            self.dense.append(ACTIVATIONS[layer["activation"]]())
+            self.dim = int(layer["size"])
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -87,10 +120,10 @@ class TextEncoder(nn.Module):
         extra = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra)
         states = hidden.last_hidden_state  # [B, T, D]
-        pooled = self._pool(states, attention_mask)
+        pooled = self.dense(self._pool(states, attention_mask))
         if self.memory == "pooled":
             return from_vectors(pooled)
-        return EncoderOutput(states, pooled, attention_mask)
+        return EncoderOutput(self.dense(states), pooled, attention_mask)
 
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
         if self.pooling == "cls":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -82,6 +83,37 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "max_time": (None,),
     "stop_strings": (None,),
 }
+
+# Settings that ask for another way to decode; the values that leave ours as it is.
+_OUR_WAY: dict[str, tuple[object, ...]] = {
+    "cache_implementation": (None, "dynamic"),
+    "num_beam_groups": (None, 1),
+    "penalty_alpha": (None, 0, 0.0),
+    "dola_layers": (None,),
+    "prompt_lookup_num_tokens": (None,),
+    "assistant_early_exit": (None,),
+    "is_assistant": (None, False),
+    "use_mtp": (None, False),
+    "low_memory": (None, False),
+    "token_healing": (None, False),
+}
+
+
+def check_decoding(*settings: Mapping[str, Any]) -> None:
+    """Refuse settings that ask for another way to decode, or for a cache of another kind.
+
+    Args:
+        settings: In growing rank; None leaves a setting to those before.
+
+    Raises:
+        ValueError: Naming the setting, its value and what was expected.
+    """
+    for name, ours in _OUR_WAY.items():
+        said = [one[name] for one in settings if one.get(name) is not None]
+        if said and said[-1] not in ours:
+            raise ValueError(
+                f"{name}={said[-1]!r} is of no use for ids of a few codes; leave it at {ours[0]!r}."
+            )
 
 
 def check_generation(settings: GenerationConfig, num_levels: int) -> None:

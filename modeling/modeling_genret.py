@@ -21,6 +21,7 @@ from .encoders_genret import EncoderOutput
 from .generation_genret import (
     TrieLogitsProcessor,
     check_arguments,
+    check_decoding,
     check_generation,
     pad_surplus,
 )
@@ -415,6 +416,8 @@ class GenRetModel(IndexedModel, GenerationMixin):
             query["input_ids"] = inputs
         known = self.generation_config
         check_arguments({name: kwargs[name] for name in kwargs if not hasattr(known, name)})
+        given = {} if generation_config is None else generation_config.to_dict()
+        check_decoding(known.to_dict(), given, kwargs)
         if encoded is None:
             encoded = self.encode_query(**query)
         start = torch.zeros(len(encoded.pooler_output), 1, dtype=torch.long, device=self.device)

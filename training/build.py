@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +16,17 @@ from transformers import PreTrainedTokenizerBase
 from hf_genret.checkpoints import load_documents, load_model, load_tokenizer, locate
 from hf_genret.data import Documents, Queries, RetrievalData, pseudo_queries
 from hf_genret.encoding import ItemSource, QuerySource
-from hf_genret.errors import CheckpointError, ConfigError, DataError
+from hf_genret.errors import CheckpointError, ConfigError, DataError, DataWarning
 from hf_genret.modeling import GenRetConfig, GenRetModel
 from hf_genret.training.bag import BagStart, bag_start, train_tokenizer
 from hf_genret.training.batches import TrainingData
 from hf_genret.training.given import SEVERAL, ids_from_data
 from hf_genret.training.lora import add_lora
 from hf_genret.training.recipes import Recipe
-from hf_genret.training.text_encoder import load_backbone
+from hf_genret.training.text_encoder import check_texts, load_backbone
 
 logger = logging.getLogger(__name__)
+_SAMPLED = 100  # documents that a tokenizer is tried on
 _FEWEST = 3  # below that there is nothing to decompose, nor to search
 
 
@@ -301,6 +303,9 @@ def _build_text(
     if recipe.encoder == "bag":
         return _build_bag(recipe, data, train, seed)
     backbone = load_backbone(recipe.encoder, recipe.text)
+    rows = np.linspace(0, len(data.documents) - 1, _SAMPLED).astype(int).tolist()
+    sample = [data.documents.full_text(row) for row in rows]
+    check_texts(backbone.tokenizer, sample, recipe.encoder)
     config = _config(
         recipe,
         len(data.documents),
@@ -313,8 +318,17 @@ def _build_text(
         max_query_length=min(recipe.text.max_query_length, backbone.max_length),
         max_document_length=min(recipe.text.max_document_length, backbone.max_length),
     )
+    if backbone.similarity and config.normalize:
+        warnings.warn(
+            f"{recipe.encoder} compares vectors by {backbone.similarity}; here they get unit "
+            "length (model.normalize=false keeps theirs).",
+            DataWarning,
+            stacklevel=2,
+        )
     model = GenRetModel(config)
     model.encoder.query.backbone = backbone.model
+    for number, weights in enumerate(backbone.dense):
+        model.encoder.query.dense[2 * number].load_state_dict(weights)
     if recipe.text.freeze and not recipe.lora.r:
         rest = [] if model.encoder.history is None else ["history"]
         for stage in recipe.stages:

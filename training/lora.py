@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from hf_genret.adapters import BACKBONE
 from hf_genret.errors import ConfigError
@@ -44,11 +45,14 @@ def add_lora(model: GenRetModel, settings: LoraSettings) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
+    maps = target_maps(model, settings)
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=target_maps(model, settings),
+        target_modules=maps,
+        # PEFT looks at each map by itself; said only so that it need not warn.
+        fan_in_fan_out=isinstance(model.get_submodule(maps[0]), Conv1D),
     )
     try:
         inject_adapter_in_model(config, model)
@@ -64,7 +68,8 @@ def target_maps(model: GenRetModel, settings: LoraSettings) -> list[str]:
     """
     if settings.part not in PARTS:
         raise ConfigError(f"lora.part is '{settings.part}'; encoder or model was expected.")
-    maps = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    kinds = (nn.Linear, Conv1D)  # GPT-2 and its like have linear maps of their own kind
+    maps = [name for name, module in model.named_modules() if isinstance(module, kinds)]
     in_backbone = [name for name in maps if name.startswith(BACKBONE)]
     ends = settings.targets
     if in_backbone and ends is None:
@@ -77,6 +82,8 @@ def target_maps(model: GenRetModel, settings: LoraSettings) -> list[str]:
         )
     if settings.part == "model":
         found += [name for name in maps if name.startswith(DECODER)]
+    if not found and hasattr(model.encoder.query, "backbone"):
+        raise ConfigError("LoRA cannot be put on this encoder: it has no linear maps.")
     if not found:
         raise ConfigError(
             "lora.r needs a pretrained text encoder (encoder=NAME), this model has none; "
@@ -94,7 +101,9 @@ def _usual(backbone: Any) -> list[str]:
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL
 
     kind = backbone.config.model_type
-    if kind not in USUAL:
+    if not isinstance(
+        USUAL.get(kind), list
+    ):  # a few are patterns over whole models of several parts
         raise ConfigError(
             f"LoRA cannot be put on this encoder (PEFT knows no maps of '{kind}'); "
             "set lora.targets."

@@ -20,12 +20,26 @@ from hf_genret.modeling import GenRetModel
 SETTINGS = {"num_beams": 6, "num_return_sequences": 6}
 
 
+BACKBONE = {
+    "model_type": "bert",
+    "hidden_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "vocab_size": 60,
+    "max_position_embeddings": 32,
+}
+DENSE = [
+    {"size": 8, "bias": False, "activation": "GELU"},
+    {"size": 16, "bias": True, "activation": "Tanh"},
+]
 OTHERS = {
+    "query_encoder": {"type": "text", "backbone": BACKBONE, "dense": DENSE},
     "decoder_type": "tiger",
     "head_type": "prefix_aware",
     "history_encoder": {"type": "sequence", "dim": 16},
 }
-"""Decoder and heads of files of their own, in one model."""
+"""Decoder and heads of files of their own, and an encoder with dense layers, in one model."""
 HISTORY = torch.tensor([[-1, 3, 8], [5, 6, 39], [-1, -1, -1]])
 
 
@@ -142,6 +156,39 @@ def test_bfloat16_leaves_the_index_exact(saved, text):
     out = half.search(**text, k=5)
     assert (out.rows >= 0).all() and out.scores.isfinite().all()
     assert half.generate(**text).shape == (3, 4)
+
+
+NESTED = {"dtype": "bfloat16", "deeper": {"dtype": "float16"}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "memory"),
+    [
+        ({"dtype": "float16"}, "pooled"),
+        ({"torch_dtype": "bfloat16"}, "tokens"),
+        ({"extra": NESTED}, "pooled"),
+    ],
+    ids=str,
+)
+def test_a_backbone_has_the_type_of_its_model(make_indexed, text, tmp_path, stored, memory):
+    """Whatever type its settings name: whole, loaded in half, and saved in half."""
+    encoder = {"type": "text", "backbone": {**BACKBONE, **stored}, "memory": memory}
+    adapters = {"query_adapter": True, "item_adapter": True}
+    model = make_indexed(query_encoder=encoder, vector_dim=24, **adapters)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    wanted = model.search(**text, k=5)
+    model.save_pretrained(tmp_path / "model")
+    assert torch.equal(
+        AutoModel.from_pretrained(tmp_path / "model").search(**text, k=5).rows, wanted.rows
+    )
+    for dtype in ("float16", torch.bfloat16, "auto"):
+        half = AutoModel.from_pretrained(tmp_path / "model", dtype=dtype).eval()
+        assert len({p.dtype for p in half.parameters()}) == 1
+        half.save_pretrained(tmp_path / "half")
+        again = AutoModel.from_pretrained(tmp_path / "half").eval()
+        assert again.dtype == half.dtype
+        assert torch.equal(again.search(**text, k=5).rows, half.search(**text, k=5).rows)
+        assert again.generate(**text).shape == (3, 4)
 
 
 def test_the_code_travels_with_the_weights(saved):

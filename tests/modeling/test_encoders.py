@@ -95,6 +95,28 @@ def test_text_is_pooled_as_by_hand(bert, text, pooling, memory):
         assert torch.equal(out.last_hidden_state[:, 0], out.pooler_output)
 
 
+def test_dense_layers_follow_the_pooling(bert, text):
+    """tanh(W2 gelu(W1 mean + b1)), written out; tokens go through the same maps."""
+    dense = [
+        {"size": 12, "bias": True, "activation": "GELU"},
+        {"size": 8, "bias": False, "activation": "Tanh"},
+    ]
+    encoder = TextEncoder(bert, memory="tokens", dense=dense).eval()
+    plain = TextEncoder(bert, memory="tokens").eval()
+    plain.load_state_dict(encoder.state_dict(), strict=False)
+    weights = encoder.state_dict()
+
+    def mapped(vectors):
+        hidden = vectors @ weights["dense.0.weight"].T + weights["dense.0.bias"]
+        hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
+        return torch.tanh(hidden @ weights["dense.2.weight"].T)
+
+    out, before = encoder(**text), plain(**text)
+    assert encoder.dim == 8 and plain.dim == 16 and "dense.2.bias" not in weights
+    torch.testing.assert_close(out.pooler_output, mapped(before.pooler_output))
+    torch.testing.assert_close(out.last_hidden_state, mapped(before.last_hidden_state))
+
+
 def test_token_types_reach_the_backbone(bert, text):
     """token_type_ids change what BERT reads."""
     encoder = TextEncoder(bert).eval()

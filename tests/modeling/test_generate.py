@@ -201,6 +201,52 @@ def test_a_contradicting_configuration_is_refused(make_indexed, text, setting):
         make_indexed().generate(**text, generation_config=given)
 
 
+OTHER_WAYS = [
+    *[
+        {"cache_implementation": kind}
+        for kind in ("static", "offloaded", "offloaded_static", "quantized", "hybrid", "paged")
+    ],
+    {"num_beam_groups": 2},
+    {"penalty_alpha": 0.5},
+    {"dola_layers": "low"},
+    {"prompt_lookup_num_tokens": 3},
+    {"assistant_early_exit": 2},
+    {"is_assistant": True},
+    {"low_memory": True},
+    {"token_healing": True},
+]
+
+
+@pytest.mark.parametrize(
+    "setting", OTHER_WAYS, ids=lambda setting: "-".join(map(str, *setting.items()))
+)
+@pytest.mark.parametrize("given", ["argument", "configuration", "model"])
+def test_another_way_to_decode_is_refused(make_indexed, text, setting, given):
+    """Wherever it is set, before anything is generated, in one sentence."""
+    model, settings = make_indexed(), {}
+    if given == "argument":
+        settings = setting
+    elif given == "configuration":
+        settings = {"generation_config": GenerationConfig()}
+        vars(settings["generation_config"]).update(setting)
+    else:
+        vars(model.generation_config).update(setting)
+    with pytest.raises(ValueError, match=f"{next(iter(setting))}=.* is of no use") as error:
+        model.generate(**text, **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("cache", [None, True, False])
+def test_the_usual_cache_may_be_named(make_indexed, text, cache):
+    """It is what generate() takes by itself; an argument goes before the model's setting."""
+    model = make_indexed()
+    wanted = model.generate(**text)
+    settings = {"cache_implementation": "dynamic", "use_cache": cache}
+    assert torch.equal(model.generate(**text, **settings), wanted)
+    model.generation_config.cache_implementation = "static"
+    assert torch.equal(model.generate(**text, **settings), wanted)
+
+
 @pytest.mark.parametrize(
     "setting",
     [{"max_new_tokens": 3}, {"max_length": 4}, {"min_length": 0}, {"guidance_scale": 1.0}],
@@ -212,7 +258,9 @@ def test_a_setting_that_says_the_same_is_welcome(make_indexed, text, setting):
     assert torch.equal(model.generate(**text, **setting), model.generate(**text))
 
 
-@pytest.mark.parametrize("name", ["num_beam", "hystory", "assistant_model", "custom_generate"])
+@pytest.mark.parametrize(
+    "name", ["num_beam", "hystory", "assistant_model", "custom_generate", "past_key_values"]
+)
 def test_an_argument_without_use_is_refused(make_indexed, text, name):
     """A misspelled setting, or another way to decode, is not ignored."""
     with pytest.raises(ValueError, match=name):
