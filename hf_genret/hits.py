@@ -69,10 +69,11 @@ def find_hits(retriever: GenRetriever, queries: Queries, limits: Limits) -> list
     """Hits of every query, in order.
 
     Raises:
-        DataError: When nothing is indexed.
+        DataError: When nothing is indexed, or histories are given to a model that reads none.
     """
     if len(queries) == 0:
         return []
+    check_histories(retriever.model, queries)
     if len(retriever.model.index) == 0:
         raise DataError("nothing is indexed yet; use index(documents).")
     source = QuerySource(retriever.model, queries, retriever.processing_class)
@@ -88,6 +89,16 @@ def find_hits(retriever: GenRetriever, queries: Queries, limits: Limits) -> list
         for place, number in enumerate(numbers):
             hits[number] = _hits_of(found, place, retriever.documents)
     return hits
+
+
+def check_histories(model: GenRetModel, queries: Queries) -> None:
+    """Refuse histories that a model would leave unread.
+
+    Raises:
+        DataError: When there are some and the model reads none.
+    """
+    if queries.histories is not None and model.encoder.history is None:
+        raise DataError("this model reads text, not histories; leave history= out.")
 
 
 def search_wide(

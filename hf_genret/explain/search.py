@@ -14,7 +14,16 @@ from hf_genret.errors import DataError
 from hf_genret.explain.explanation import Choice, Explanation, Step
 from hf_genret.explain.nodes import children_of, count_below
 from hf_genret.explain.words import PrefixWords, words_of
-from hf_genret.hits import Limits, Only, allowed_rows, check_texts, rows_of, search_wide, unjudged
+from hf_genret.hits import (
+    Limits,
+    Only,
+    allowed_rows,
+    check_histories,
+    check_texts,
+    rows_of,
+    search_wide,
+    unjudged,
+)
 from hf_genret.modeling import EncoderOutput, GenRetModel, SearchOutput
 
 if TYPE_CHECKING:
@@ -76,7 +85,9 @@ def _asked(retriever: GenRetriever, query: str | None, history: Sequence[str] | 
     elif model.encoder.history is None:
         raise DataError("this model reads text, not histories; give a query.")
     histories = None if history is None else rows_of(retriever.documents, [history])
-    return unjudged(1, None if query is None else [query], histories)
+    queries = unjudged(1, None if query is None else [query], histories)
+    check_histories(model, queries)
+    return queries
 
 
 @dataclass
