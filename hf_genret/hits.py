@@ -106,7 +106,9 @@ def search_wide(
 ) -> SearchOutput:
     """One batch; a beam that is free to choose is doubled while it brings fewer than k hits."""
     leaves = model.index.num_nodes[-1]
-    beams = min(limits.num_beams or model.config.search_beams, leaves)
+    beams = model.default_beams(limits.allowed)
+    if limits.num_beams is not None:
+        beams = min(limits.num_beams, leaves)
     while True:
         found: SearchOutput = model.search(
             k=limits.k,

@@ -220,7 +220,8 @@ class GenRetriever:
             query: A text, or a list of texts; a very long text is cut, with one warning.
             k: Hits wanted; fewer come where the corpus (or `only`) holds fewer.
             num_beams: Leaves visited, then k hits are not promised; by default the checkpoint's
-                own number, more where its leaves hold fewer than k documents.
+                own number, more where its leaves hold fewer than k documents, and all of them
+                where no more than some hundred documents can be found.
             history: Ids of the user's earlier items, oldest first, one list a query, for a model
                 that reads histories beside text.
             only: Ids that may be found, or a function that says so of a document. The result is

@@ -330,7 +330,7 @@ def _facts(data: RetrievalData, start: Start) -> dict[str, Any]:
         "pairs": pairs,
         "own_queries": len(data.splits.get("train", ())),
         "beam_weight": start.model.config.beam_weight,
-        "beams": start.model.config.search_beams,
+        "beams": start.model.default_beams(),
         "codebook_sizes": start.model.config.codebook_sizes,
     }
     facts["theorem_1"] = theorem1_report(

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _escape_unknown_letters() -> None:
-    """Lets a terminal that cannot XX of an error."""
+    """Show a letter that a terminal lacks by its number instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -86,7 +86,7 @@ class Measurer:
             **_bytes(model),
             "training_seconds": record["seconds"],
         }
-        facts["beams"] = model.config.search_beams
+        facts["beams"] = model.default_beams()
         facts["beam_weight"] = model.config.beam_weight
         if has_ids(record):
             facts |= self.ids(model, record, facts["documents_ranked"], seed)

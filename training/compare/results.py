@@ -91,7 +91,7 @@ class Results:
 
         def search() -> Run:
             retriever, record = self._checkpoint(system, seed)
-            retriever.model.config.search_beams = beams
+            retriever.model.config.fix_beams(beams)
             self.tell(f"{system.name}, seed {seed}: searching with {beams} beams")
             return self.measurer.run(system.name, retriever, record)
 
