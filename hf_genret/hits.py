@@ -101,6 +101,16 @@ def check_histories(model: GenRetModel, queries: Queries) -> None:
         raise DataError("this model reads text, not histories; leave history= out.")
 
 
+def leaves_history_out(retriever: GenRetriever) -> bool:
+    """Whether a history's items are left out of what it is recommended.
+
+    Yes, unless the checkpoint was trained on users who take things again; one that reads text was
+    not trained for it.
+    """
+    reads_text = retriever.model.encoder.query is not None
+    return reads_text or bool(retriever.facts.get("exclude_history", True))
+
+
 def search_wide(
     model: GenRetModel, encoded: EncoderOutput, limits: Limits, left_out: torch.Tensor | None
 ) -> SearchOutput:

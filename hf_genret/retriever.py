@@ -24,6 +24,7 @@ from hf_genret.hits import (
     check_texts,
     filters_of,
     find_hits,
+    leaves_history_out,
     rows_of,
     unjudged,
 )
@@ -255,7 +256,7 @@ class GenRetriever:
         history: list[str],
         k: int = 10,
         *,
-        exclude_history: bool = True,
+        exclude_history: bool | None = None,
         user: int | None = None,
         num_beams: int | None = None,
         only: Only | None = None,
@@ -266,7 +267,7 @@ class GenRetriever:
         history: list[list[str]],
         k: int = 10,
         *,
-        exclude_history: bool = True,
+        exclude_history: bool | None = None,
         user: Sequence[int] | None = None,
         num_beams: int | None = None,
         only: Only | Sequence[Only | None] | None = None,
@@ -276,7 +277,7 @@ class GenRetriever:
         history: list[str] | list[list[str]],
         k: int = 10,
         *,
-        exclude_history: bool = True,
+        exclude_history: bool | None = None,
         user: int | Sequence[int] | None = None,
         num_beams: int | None = None,
         only: Only | Sequence[Only | None] | None = None,
@@ -286,7 +287,8 @@ class GenRetriever:
         Args:
             history: Ids of items, oldest first, or a list of such lists.
             k: As in `search`.
-            exclude_history: Never recommend what the history holds.
+            exclude_history: Never recommend what the history holds; by default as the checkpoint
+                was trained and measured (`hf_genret.hits.leaves_history_out`).
             user: Number of the user in the training data, one a history, for a model that knows
                 users.
             num_beams: As in `search`.
@@ -308,6 +310,8 @@ class GenRetriever:
         if users is not None and (len(users) != len(histories) or users.min(initial=0) < 0):
             raise DataError(f"expected {len(histories)} user numbers from 0, found {user}.")
         filters = filters_of(self.documents, only, None if single else len(histories))
+        if exclude_history is None:
+            exclude_history = leaves_history_out(self)
         limits = Limits(k, num_beams, *filters, exclude_history)
         hits = find_hits(self, unjudged(len(histories), None, histories, users), limits)
         return hits[0] if single else hits

@@ -122,14 +122,15 @@ class SearchSettings:
             (`model.exhaustive_up_to`).
         share: Share of the documents that may be ranked for a query.
         max_documents: Documents that may be ranked for a query.
-        exclude_history: Whether items of a history are left out of its results.
+        exclude_history: Whether items of a history are left out of its results; None leaves them
+            out unless a tenth of the training or dev targets stand in their own history.
         beam_weights: Weights of the beam's score from which dev chooses.
     """
 
     beams: int | None = None
     share: float = 0.09
     max_documents: int = 400
-    exclude_history: bool = True
+    exclude_history: bool | None = None
     beam_weights: list[float] = field(default_factory=lambda: [0.0, 0.01, 0.02, 0.05, 0.1])
 
 
@@ -438,6 +439,8 @@ def _build(name: str, tree: dict[str, Any]) -> Recipe:
     check_given(recipe)
     recipe.stages = _stages_of(recipe, shared)
     known(recipe.task, TASKS, "task")
+    if recipe.task == "text" and recipe.search.exclude_history:
+        raise ConfigError("search.exclude_history is for recipes that read histories alone.")
     for ids in recipe.controls:
         known(ids, IDS, "control")
     return recipe

@@ -20,6 +20,7 @@ from hf_genret.hits import (
     allowed_rows,
     check_histories,
     check_texts,
+    leaves_history_out,
     rows_of,
     search_wide,
     unjudged,
@@ -59,7 +60,9 @@ def explain(
             raise DataError(f"only= leaves out the document '{identifier}'.")
     source = QuerySource(retriever.model, queries, retriever.processing_class)
     ((_, encoded),) = encode(retriever.model, source, batch_size=1)
-    limits = Limits(k, num_beams, allowed, exclude_history=query is None)
+    limits = Limits(
+        k, num_beams, allowed, exclude_history=query is None and leaves_history_out(retriever)
+    )
     left_out = pad_histories(queries.histories or []) if limits.exclude_history else None
     found = search_wide(retriever.model, encoded, limits, left_out)
     trace = _Trace(retriever.model, words_of(retriever), encoded, found, limits, siblings)
