@@ -42,7 +42,8 @@ def search_dataset(
         tokenizer: Where the model reads text.
         queries: The split.
         k: Depth of the ranking.
-        num_beams: Leaves visited; the model's own number by default, whatever `k` is.
+        num_beams: Leaves visited; the model's own number by default, whatever `k` is: that of
+            `GenRetriever.search`, every leaf of a small corpus.
         exclude_history: Leave out the documents of each query's history.
         constrained: Whether beams are held to ids that exist.
         max_documents: Documents that may be ranked for a query (ASI++: 1,000); of the bucket in
@@ -88,16 +89,23 @@ def search_dataset(
         began = time.perf_counter()
     run.latency_ms = 1000 * seconds / max(len(queries), 1)
     run.bytes = index_bytes(model)
-    beams = num_beams or model.config.search_beams
     run.notes = [
         *history_note(queries, exclude_history),
-        f"{beams} beams, {batch_size} queries at once",
+        f"{_beams_note(model, num_beams)}, {batch_size} queries at once",
     ]
     if not constrained:
         _note_invalid(run, invalid)
     if max_documents is not None:
         _cut(run, k, max_documents, np.random.default_rng(seed))
     return run
+
+
+def _beams_note(model: GenRetModel, num_beams: int | None) -> str:
+    """How much was visited."""
+    beams = num_beams or model.default_beams()
+    if num_beams is None and model.config.num_documents <= model.config.exhaustive_up_to:
+        return f"every leaf visited ({model.config.num_documents} documents)"
+    return f"{beams} beams"
 
 
 def _empty_run(name: str, queries: int) -> Run:

@@ -16,7 +16,8 @@ def describe_index(model: GenRetModel) -> dict[str, Any]:
     Returns:
         `documents`, `paths`, `codebook_sizes`, `ids` (that exist), `levels` (nodes and use of the
         codes), `buckets` (min, median, mean, max, histogram of sizes), `duplicates` (ids that name
-        more than one document, and those documents), `search_beams`, `bytes`.
+        more than one document, and those documents), `search_beams` (leaves visited by default),
+        `bytes`.
     """
     config, index = model.config, model.index
     codes = index.paths.cpu().numpy()
@@ -39,7 +40,7 @@ def describe_index(model: GenRetModel) -> dict[str, Any]:
             "histogram": histogram(sizes),
         },
         "duplicates": {"ids": len(shared), "documents": len(np.unique(together))},
-        "search_beams": config.search_beams,
+        "search_beams": model.default_beams(),
         "bytes": _bytes(model),
     }
 

@@ -69,10 +69,11 @@ def find_hits(state: State, queries: Queries, limits: Limits) -> list[list[Hit]]
     """Hits of every query, in order.
 
     Raises:
-        DataError: When nothing is indexed.
+        DataError: When nothing is indexed, or histories are given to a model that reads none.
     """
     if len(queries) == 0:
         return []
+    check_histories(state.model, queries)
     if len(state.model.index) == 0:
         raise DataError("nothing is indexed yet; use index(documents).")
     source = QuerySource(state.model, queries, state.processing_class)
@@ -88,12 +89,34 @@ def find_hits(state: State, queries: Queries, limits: Limits) -> list[list[Hit]]
     return hits
 
 
+def check_histories(model: GenRetModel, queries: Queries) -> None:
+    """Refuse histories that a model would leave unread.
+
+    Raises:
+        DataError: When there are some and the model reads none.
+    """
+    if queries.histories is not None and model.encoder.history is None:
+        raise DataError("this model reads text, not histories; leave history= out.")
+
+
+def leaves_history_out(state: State) -> bool:
+    """Whether a history's items are left out of what it is recommended.
+
+    Yes, unless the checkpoint was trained on users who take things again; one that reads text was
+    not trained for it.
+    """
+    reads_text = state.model.encoder.query is not None
+    return reads_text or bool(state.facts.get("exclude_history", True))
+
+
 def search_wide(
     model: GenRetModel, encoded: EncoderOutput, limits: Limits, left_out: torch.Tensor | None
 ) -> SearchOutput:
     """One batch; a beam that is free to choose is doubled while it brings fewer than k hits."""
     leaves = model.index.num_nodes[-1]
-    beams = min(limits.num_beams or model.config.search_beams, leaves)
+    beams = model.default_beams(limits.allowed)
+    if limits.num_beams is not None:
+        beams = min(limits.num_beams, leaves)
     while True:
         found: SearchOutput = model.search(
             k=limits.k,

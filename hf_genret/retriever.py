@@ -25,6 +25,7 @@ from hf_genret.hits import (
     check_texts,
     filters_of,
     find_hits,
+    leaves_history_out,
     rows_of,
     unjudged,
 )
@@ -266,7 +267,8 @@ class GenRetriever:
             query: A text, or a list of texts; a very long text is cut, with one warning.
             k: Hits wanted; fewer come where the corpus (or `only`) holds fewer.
             num_beams: Leaves visited, then k hits are not promised; by default the checkpoint's
-                own number, more where its leaves hold fewer than k documents.
+                own number, more where its leaves hold fewer than k documents, and all of them
+                where no more than some hundred documents can be found.
             history: Ids of the user's earlier items, oldest first, one list a query, for a model
                 that reads histories beside text.
             only: Ids that may be found, or a function that says so of a document. The result is
@@ -301,7 +303,7 @@ class GenRetriever:
         history: list[str],
         k: int = 10,
         *,
-        exclude_history: bool = True,
+        exclude_history: bool | None = None,
         user: int | None = None,
         num_beams: int | None = None,
         only: Only | None = None,
@@ -312,7 +314,7 @@ class GenRetriever:
         history: list[list[str]],
         k: int = 10,
         *,
-        exclude_history: bool = True,
+        exclude_history: bool | None = None,
         user: Sequence[int] | None = None,
         num_beams: int | None = None,
         only: Only | Sequence[Only | None] | None = None,
@@ -322,7 +324,7 @@ class GenRetriever:
         history: list[str] | list[list[str]],
         k: int = 10,
         *,
-        exclude_history: bool = True,
+        exclude_history: bool | None = None,
         user: int | Sequence[int] | None = None,
         num_beams: int | None = None,
         only: Only | Sequence[Only | None] | None = None,
@@ -332,7 +334,8 @@ class GenRetriever:
         Args:
             history: Ids of items, oldest first, or a list of such lists.
             k: As in `search`.
-            exclude_history: Never recommend what the history holds.
+            exclude_history: Never recommend what the history holds; by default as the checkpoint
+                was trained and measured (`hf_genret.hits.leaves_history_out`).
             user: Number of the user in the training data, one a history, for a model that knows
                 users.
             num_beams: As in `search`.
@@ -355,6 +358,8 @@ class GenRetriever:
         if users is not None and (len(users) != len(histories) or users.min(initial=0) < 0):
             raise DataError(f"expected {len(histories)} user numbers from 0, found {user}.")
         filters = filters_of(state.documents, only, None if single else len(histories))
+        if exclude_history is None:
+            exclude_history = leaves_history_out(state)
         limits = Limits(k, num_beams, *filters, exclude_history)
         hits = find_hits(state, unjudged(len(histories), None, histories, users), limits)
         return hits[0] if single else hits

@@ -75,6 +75,8 @@ class GenRetConfig(PreTrainedConfig):
             trees of a forest; RecForest) or `logsumexp` (over the ids found; Deep Retrieval).
         beam_weight: Weight of the beam's log-probability beside the ranker's score.
         search_beams: Leaves that `search` visits by default.
+        exhaustive_up_to: Where no more documents than this can be found, `search` visits every leaf
+            by default, whatever `search_beams` says: so few are ranked in no time. 0 for never.
         query_prompt: Text put before every query.
         document_prompt: Text put before every document.
         max_query_length: Tokens kept of a query.
@@ -128,6 +130,7 @@ class GenRetConfig(PreTrainedConfig):
         path_merge: str = "best",
         beam_weight: float = 0.0,
         search_beams: int = 50,
+        exhaustive_up_to: int = 500,
         query_prompt: str = "",
         document_prompt: str = "",
         max_query_length: int = 64,
@@ -172,6 +175,7 @@ class GenRetConfig(PreTrainedConfig):
         self.path_merge = path_merge
         self.beam_weight = beam_weight
         self.search_beams = search_beams
+        self.exhaustive_up_to = exhaustive_up_to
         self.query_prompt = query_prompt
         self.document_prompt = document_prompt
         self.max_query_length = max_query_length
@@ -261,6 +265,25 @@ class GenRetConfig(PreTrainedConfig):
     def vocab_size(self) -> int:
         """Tokens of generate(): pad/start, then one block a level (one block when shared)."""
         return self.level_offsets[-1] + self.codebook_sizes[-1]
+
+    def default_beams(self, documents: int) -> int:
+        """Leaves that a search visits where nobody says how many.
+
+        Args:
+            documents: That can be found: all of the index, or what a filter leaves of them.
+
+        Returns:
+            `search_beams`; with at most `exhaustive_up_to` documents as many as they can lie in.
+        """
+        if documents > self.exhaustive_up_to:
+            return self.search_beams
+        leaves = max(documents * self.ids_per_document, 1)
+        # The trees of a forest share the beams evenly, whatever their leaves.
+        return leaves if self.forest else min(leaves, max(self.num_nodes[-1], 1))
+
+    def fix_beams(self, beams: int) -> None:
+        """Let a search visit so many leaves by default, also where few documents can be found."""
+        self.search_beams, self.exhaustive_up_to = beams, 0
 
     def get_text_config(
         self, decoder: bool | None = None, encoder: bool | None = None

@@ -145,7 +145,7 @@ class IndexedModel(GenRetPreTrainedModel):
 
         Args:
             k: Documents to return; fewer come when the leaves hold fewer.
-            num_beams: Leaves to visit; `config.search_beams` by default.
+            num_beams: Leaves to visit; `default_beams` by default.
             exclude: [B, E], document rows to leave out of each query's result, -1 is padding.
             allowed: [documents] bool, the only documents that may be found, or [S, documents] for
                 several such sets; all by default.
@@ -169,10 +169,22 @@ class IndexedModel(GenRetPreTrainedModel):
         filtered = None
         if allowed is not None:
             filtered = self._filter(allowed, part, len(encoded.pooler_output))
-        width = self.config.search_beams if num_beams is None else num_beams
+        width = self.default_beams(allowed) if num_beams is None else num_beams
         whole: Any = self  # with the decoder and heads that the subclass adds
         beams = beam_search(whole, encoded, width, filtered, constrained, renormalize)
         return rank_union(whole, encoded.pooler_output, beams, k, exclude=exclude, allowed=filtered)
+
+    def default_beams(self, allowed: Tensor | None = None) -> int:
+        """Leaves that `search` visits by default, see `GenRetConfig.default_beams`.
+
+        Args:
+            allowed: As in `search`.
+        """
+        documents = self.config.num_documents
+        if allowed is not None and allowed.numel():
+            documents = min(documents, int(allowed.sum(-1).max()))
+        beams: int = self.config.default_beams(documents)
+        return beams
 
     def _filter(self, allowed: Tensor, part: Tensor | None, batch: int) -> Allowed:
         """What a filter leaves of the index, checked."""

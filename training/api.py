@@ -17,15 +17,18 @@ from hf_genret.adapters import Base, merge_lora, save_adapter, take_lora
 from hf_genret.data import RetrievalData, load_data, stdlib_data
 from hf_genret.data.interactions import is_interactions
 from hf_genret.data.loading import is_built_in
+from hf_genret.data.repeats import note_repeats
 from hf_genret.dataset_search import search_dataset
 from hf_genret.encoding import pooled_vectors
 from hf_genret.errors import ConfigError
 from hf_genret.evaluation import per_query, scrub_command, theorem1_report
+from hf_genret.evaluation.own_documents import leave_own_out
 from hf_genret.evaluation.report import report as make_report
 from hf_genret.files import atomic_write_text
 from hf_genret.manifest import TRAINING_FILE
 from hf_genret.outputs import check_output
 from hf_genret.retriever import GenRetriever
+from hf_genret.same_texts import texts_digest
 from hf_genret.training.build import Start, build, ids_each
 from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
@@ -42,7 +45,7 @@ from hf_genret.training.objectives import OBJECTIVES
 from hf_genret.training.processes import is_main, main_says, wait, world_size
 from hf_genret.training.recipes import Recipe, load_recipe
 from hf_genret.training.run_folder import arguments, identity, prepare
-from hf_genret.training.systems import Bench, aligned, save_untrained
+from hf_genret.training.systems import Bench, same_corpus, save_untrained
 from hf_genret.training.watch import recorded
 
 
@@ -109,6 +112,9 @@ def train_on(
     known = known_rows(data, recipe.new_documents, seed)
     seen = _seen(data, recipe, known)
     start = build(recipe, seen, seed=seed)
+    if recipe.task != "text":
+        decided = recipe.search.exclude_history is None
+        note_repeats(data, data.splits, start.data.exclude_history, decided)
     prepare(work, resume, identity(data, recipe, seed))
     learns = any("encoder" in stage.train for stage in recipe.stages)
     if learns and start.tokenizer is not None and is_main():
@@ -205,9 +211,12 @@ def evaluate_checkpoint(
     if vectors is not None:
         retriever.compress_vectors(vectors)
     loaded = data if isinstance(data, RetrievalData) else load_data(data, **(reading or {}))
-    loaded = aligned(loaded, retriever.documents.ids)
+    loaded = same_corpus(loaded, retriever.documents)
     folder = Path(checkpoint) if Path(checkpoint).is_dir() else None
     exclude = bool(retriever.facts.get("exclude_history", False))
+    if exclude:
+        measured = {split: loaded.split(split)}
+        note_repeats(loaded, measured, exclude, decided=False)
     bench = Bench(retriever, folder, loaded, split, exclude_history=exclude, seed=seed)
     found = bench.evaluate_all(None if systems is None else list(systems))
     extra: dict[str, Any] = {
@@ -225,7 +234,10 @@ def evaluate_checkpoint(
     if command is None:
         line += f" --vectors {vectors}" if vectors is not None else ""
         line += reading_words(reading)
-    return make_report(loaded, split, line, seed, time.perf_counter() - began, found, extra=extra)
+    seconds = time.perf_counter() - began
+    report = make_report(loaded, split, line, seed, seconds, found, extra=extra)
+    report["data"]["texts"] = texts_digest(retriever.documents)  # tells a card whose figures it has
+    return report
 
 
 def quickstart(output: str | Path, seed: int = 0, overwrite: bool = False) -> dict[str, Any]:
@@ -325,10 +337,12 @@ def _choose_beam_weight(start: Start, recipe: Recipe) -> None:
             start.model,
             start.tokenizer,
             dev,
-            k=10,
+            k=10 + 1,  # one may be left out
             exclude_history=start.data.exclude_history,
             source=start.data.dev,
         )
+        if start.data.dev_own is not None:
+            run = leave_own_out(run, start.data.dev_own)
         results[float(weight)] = float(np.nanmean(per_query(run, dev, (10,))["ndcg@10"]))
     best = max(results, key=lambda weight: (results[weight], -weight))
     start.model.config.beam_weight = main_says(best)
@@ -343,7 +357,7 @@ def _facts(data: RetrievalData, start: Start) -> dict[str, Any]:
         "pairs": pairs,
         "own_queries": len(data.splits.get("train", ())),
         "beam_weight": start.model.config.beam_weight,
-        "beams": start.model.config.search_beams,
+        "beams": start.model.default_beams(),
         "codebook_sizes": start.model.config.codebook_sizes,
     }
     facts["theorem_1"] = theorem1_report(

@@ -29,6 +29,8 @@ class TrainingData:
         pair_query: Query number of each training pair, int64 [pairs].
         pair_row: Document row of each training pair, int64 [pairs].
         exclude_history: Whether rows of a query's history may not be retrieved for it.
+        dev_own: Row of the document that each dev query is, -1 for none (`own_documents`); it may
+            not be retrieved for it either.
         given: Ids that the data alone decided, int64 [N, L]; None when the model makes them.
         position_code: Whether the last code is a document's number inside its bucket.
     """
@@ -39,6 +41,7 @@ class TrainingData:
     pair_query: np.ndarray
     pair_row: np.ndarray
     exclude_history: bool = False
+    dev_own: np.ndarray | None = None
     given: Tensor | None = None
     position_code: bool = False
 

@@ -15,9 +15,12 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_genret.checkpoints import load_documents, load_model, load_tokenizer, locate
 from hf_genret.data import Documents, Queries, RetrievalData, pseudo_queries
+from hf_genret.data.repeats import leaves_history_out
 from hf_genret.encoding import ItemSource, QuerySource
 from hf_genret.errors import CheckpointError, ConfigError, DataError, DataWarning
+from hf_genret.evaluation.own_documents import own_documents
 from hf_genret.modeling import GenRetConfig, GenRetModel
+from hf_genret.same_texts import other_texts
 from hf_genret.training.bag import BagStart, bag_start, train_tokenizer
 from hf_genret.training.batches import TrainingData
 from hf_genret.training.given import SEVERAL, ids_from_data
@@ -86,7 +89,9 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
         dev=None if dev is None else QuerySource(model, dev, tokenizer),
         pair_query=pair_query,
         pair_row=pair_row,
-        exclude_history=recipe.search.exclude_history and recipe.task != "text",
+        exclude_history=recipe.task != "text"
+        and leaves_history_out(data.splits, recipe.search.exclude_history),
+        dev_own=None if dev is None else own_documents(dev, data.documents),
         given=None if known is None else torch.from_numpy(known.astype(np.int64)),
         position_code=bool(recipe.position_code) and known is None,
     )
@@ -263,8 +268,12 @@ def take_over(
         words = load_tokenizer(folder, other)
         if words is None or words.get_vocab() != tokenizer.get_vocab():
             wrong = ["the tokenizer's words"]
-    elif not wrong and load_documents(folder, other).ids != documents.ids:
-        wrong = ["the items"]
+    elif not wrong:
+        store = load_documents(folder, other)
+        if store.ids != documents.ids:
+            wrong = ["the items"]
+        elif changed := other_texts(store, documents):
+            wrong = [f"the texts of {len(changed):,} items, the first is '{changed[0]}'"]
     if wrong:
         raise CheckpointError(
             f"{checkpoint}: another {'model' if whole else 'encoder'} than the recipe's; "

@@ -37,7 +37,7 @@ def dev_metrics(
         model.set_vectors(vectors)
     for numbers, encoded in encode(model, data.dev, batch_size=128):
         relevant += [data.dev.queries.relevant[i] for i in numbers]
-        exclude = _exclusions(data, numbers) if data.exclude_history else None
+        exclude = _exclusions(data, numbers)
         if search:
             found = model.search(
                 k=10, num_beams=beams or None, exclude=exclude, encoder_outputs=encoded
@@ -59,8 +59,17 @@ def _without_padding(rows: Tensor) -> list[np.ndarray]:
 
 
 def _exclusions(data: TrainingData, numbers: np.ndarray) -> Tensor | None:
+    """Rows that may not be found for the given dev queries, [B, E]; None where there are none."""
     histories = data.dev.queries.histories if data.dev is not None else None
-    return None if histories is None else pad_histories([histories[i] for i in numbers])
+    left_out: list[list[np.ndarray]] = [[] for _ in numbers]
+    if data.exclude_history and histories is not None:
+        left_out = [[histories[i]] for i in numbers]
+    if data.dev_own is not None and (data.dev_own >= 0).any():
+        for rows, number in zip(left_out, numbers, strict=True):
+            rows.append(data.dev_own[number : number + 1])
+    if not any(left_out):
+        return None
+    return pad_histories([np.concatenate(rows) for rows in left_out])
 
 
 def _dense(queries: Tensor, vectors: Tensor, exclude: Tensor | None) -> np.ndarray:

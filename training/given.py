@@ -25,6 +25,8 @@ from hf_genret.indexing.id_files import read_ids
 from hf_genret.indexing.quantizers import product_quantization, rq_vae, vq_vae
 from hf_genret.indexing.text_ids import atomic_codes, title_codes
 from hf_genret.manifest import read_manifest, weights_digest
+from hf_genret.notices import Notices
+from hf_genret.same_texts import other_texts
 from hf_genret.training.bag import train_tokenizer
 from hf_genret.training.batches import interactions
 from hf_genret.training.runs import row_codes as first_ids
@@ -126,11 +128,22 @@ def _checkpoint(documents: Documents, argument: str) -> Known:
     """
     folder = locate(argument)
     model = load_model(folder, None, "cpu")
-    place = {name: row for row, name in enumerate(load_documents(folder, model).ids)}
+    store = load_documents(folder, model)
+    place = {name: row for row, name in enumerate(store.ids)}
     missing = [name for name in documents.ids if name not in place]
     if missing:
         raise CheckpointError(f"{argument} has no id for {len(missing)} documents ({missing[0]}).")
-    codes = first_ids(model)[[place[name] for name in documents.ids]]
+    rows = [place[name] for name in documents.ids]
+    if other := other_texts(store, documents, rows):
+        notices = Notices()
+        notices.add(
+            "documents have another text than in the checkpoint whose ids they get",
+            path=shown_place(argument),
+            example=other[0],
+            count=len(other),
+        )
+        notices.warn()
+    codes = first_ids(model)[rows]
     return codes.astype(np.int32), list(model.config.codebook_sizes)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,17 +118,19 @@ class SearchSettings:
     """How the finished model searches.
 
     Attributes:
-        beams: Leaves visited; None is derived from `share`.
+        beams: Leaves visited; None is derived from `share`, and a small corpus is searched whole
+            (`model.exhaustive_up_to`).
         share: Share of the documents that may be ranked for a query.
         max_documents: Documents that may be ranked for a query.
-        exclude_history: Whether items of a history are left out of its results.
+        exclude_history: Whether items of a history are left out of its results; None leaves them
+            out unless a tenth of the training or dev targets stand in their own history.
         beam_weights: Weights of the beam's score from which dev chooses.
     """
 
     beams: int | None = None
     share: float = 0.09
     max_documents: int = 400
-    exclude_history: bool = True
+    exclude_history: bool | None = None
     beam_weights: list[float] = field(default_factory=lambda: [0.0, 0.01, 0.02, 0.05, 0.1])
 
 
@@ -230,7 +232,26 @@ def load_recipe(name: str, settings: Iterable[str] = (), task: str | None = None
     for key, value in pairs:
         _override(tree, key, value)
     _for_levels(tree)
-    return _build(name if variant else path.stem, tree)
+    recipe = _build(name if variant else path.stem, tree)
+    if wishes_beams(dict(pairs), path):
+        recipe.model.setdefault("exhaustive_up_to", 0)
+    return recipe
+
+
+def wishes_beams(settings: Mapping[str, Any], path: Path) -> bool:
+    """Whether a user says how many leaves are visited, which then holds of a small corpus too.
+
+    Args:
+        settings: Overrides.
+        path: The recipe's file; those that are shipped have numbers for large corpora.
+    """
+    said = dict(settings)
+    if path.parent.resolve() != FOLDER.resolve():
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        said |= tree.get("set") or {}
+        for section in ("search", "model"):
+            said |= {f"{section}.{key}": value for key, value in (tree.get(section) or {}).items()}
+    return bool(said.get("search.beams") or said.get("model.search_beams"))
 
 
 def variants(name: str) -> list[str]:
@@ -418,6 +439,8 @@ def _build(name: str, tree: dict[str, Any]) -> Recipe:
     check_given(recipe)
     recipe.stages = _stages_of(recipe, shared)
     known(recipe.task, TASKS, "task")
+    if recipe.task == "text" and recipe.search.exclude_history:
+        raise ConfigError("search.exclude_history is for recipes that read histories alone.")
     for ids in recipe.controls:
         known(ids, IDS, "control")
     return recipe

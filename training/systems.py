@@ -15,12 +15,15 @@ from torch import nn
 from hf_genret.adapters import merge_lora
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.dataset_search import search_dataset
+from hf_genret.documents import DocumentStore
 from hf_genret.encoding import ItemSource, QuerySource, pooled_vectors
 from hf_genret.errors import ConfigError, DataError, MissingExtraError
 from hf_genret.evaluation import Run, evaluate_run
+from hf_genret.evaluation.own_documents import leave_own_out, own_documents
 from hf_genret.evaluation.query_loss import query_loss
 from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
+from hf_genret.same_texts import check_same_texts
 from hf_genret.training.controls import FOLDER, load_control
 from hf_genret.training.runs import (
     DEPTH,
@@ -62,6 +65,8 @@ class Bench:
         self.retriever, self.folder, self.data = retriever, folder, data
         self.split, self.queries = split, data.split(split)
         self.exclude, self.seed = exclude_history, seed
+        self.own = own_documents(self.queries, data.documents)
+        self.depth = DEPTH + int((self.own >= 0).any())  # a rank for what is left out
         self._makers: dict[str, Callable[[], Run]] = {
             "generative": lambda: self._search(retriever.model, "generative"),
             "unconstrained": lambda: self._search(retriever.model, "unconstrained", False),
@@ -92,7 +97,7 @@ class Bench:
         """
         if name not in self._makers:
             raise ConfigError(f"Unknown system '{name}'; known: {', '.join(self._makers)}.")
-        run = self._makers[name]()
+        run = leave_own_out(self._makers[name](), self.own)
         result = evaluate_run(
             run,
             self.queries,
@@ -147,7 +152,7 @@ class Bench:
             model,
             self.retriever.processing_class,
             self.queries,
-            k=DEPTH,
+            k=self.depth,
             exclude_history=self.exclude,
             name=name,
             constrained=constrained,
@@ -161,11 +166,12 @@ class Bench:
             self.queries,
             name=name,
             exclude_history=self.exclude,
+            depth=self.depth,
         )
 
     def _untrained_run(self, name: str) -> Run:
         """A system without a checkpoint."""
-        return UNTRAINED[name](self.data, self.queries, DEPTH, self.exclude, self.seed)
+        return UNTRAINED[name](self.data, self.queries, self.depth, self.exclude, self.seed)
 
     def _untrained(self) -> GenRetModel:
         """The model as it was before training: the start's encoder, no adapters."""
@@ -180,6 +186,17 @@ class Bench:
         items = ItemSource(model, documents, self.retriever.processing_class)
         model.set_vectors(pooled_vectors(model, items))
         return model
+
+
+def same_corpus(data: RetrievalData, store: DocumentStore) -> RetrievalData:
+    """The data in the order of a checkpoint's documents, which have to be the same ones.
+
+    Raises:
+        DataError: Other ids, or other texts.
+    """
+    found = aligned(data, store.ids)
+    check_same_texts(store, found.documents, data.name)
+    return found
 
 
 def aligned(data: RetrievalData, ids: list[str]) -> RetrievalData:

@@ -49,8 +49,8 @@ def explain(
 
     with output(json_file) as result:
         retriever = GenRetriever.from_pretrained(checkpoint)
-        found = retriever.explain(
-            query[0] if query else None, identifier, history=items, siblings=siblings
-        )
+        asked = query[0] if query else None
+        options.check_asked(retriever, asked, items)
+        found = retriever.explain(asked, identifier, history=items, siblings=siblings)
         result.console.print(str(found), markup=False)
         result.write(found.to_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, debug = _without_debug(words)
+    _escape_unknown_letters()
     try:
         with notes():
             app(args=words, prog_name="hf-genret")
@@ -99,6 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: {_one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0
+
+
+def _escape_unknown_letters() -> None:
+    """Show a letter that a terminal lacks by its number instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _without_debug(words: list[str]) -> tuple[list[str], bool]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hf_genret.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hf_genret.retriever import GenRetriever
 
 
 def _json_file(value: str | None) -> str | None:
@@ -93,6 +96,21 @@ def reading(columns: str | None, streaming: bool, strict: bool) -> dict[str, Any
         if name:
             found[name] = column
     return {"corpus_field_map": found or None, "streaming": streaming, "strict": strict}
+
+
+def check_asked(retriever: GenRetriever, query: str | None, history: list[str] | None) -> None:
+    """Refuse what a checkpoint does not read, in the words of the command line.
+
+    Raises:
+        ConfigError: Naming the argument that was expected instead.
+    """
+    reads = retriever.model.encoder
+    if query is not None and reads.query is None:
+        raise ConfigError(
+            "this checkpoint reads histories, not text; give --history ID,ID and no QUERY."
+        )
+    if history and reads.history is None:
+        raise ConfigError("this checkpoint reads text, not histories; give a QUERY, no --history.")
 
 
 def nearest(word: str, known: list[str]) -> str:

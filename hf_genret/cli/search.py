@@ -41,7 +41,9 @@ def search(
     from hf_genret.retriever import GenRetriever
 
     with output(json_file) as result:
-        hits = _search(GenRetriever.from_pretrained(checkpoint), query, items, k)
+        retriever = GenRetriever.from_pretrained(checkpoint)
+        options.check_asked(retriever, query, items)
+        hits = _search(retriever, query, items, k)
         records = [hit_record(hit) for hit in hits]
         show_hits(result, query if query is not None else ", ".join(items), records)
         asked = {"query": query, "history": items or None, "k": k}

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from hf_genret.data.schema import Documents, Queries
+from hf_genret.data.words import first_units, unit_spans, words
 from hf_genret.errors import ConfigError
 
 #: What a pseudo-query can be made of.
@@ -21,8 +22,7 @@ KEYWORDS = (3, 6)
 #: A sentence is cut here; text without full stops would otherwise be one huge query.
 MAX_SENTENCE_WORDS = 48
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")
-_WORD = re.compile(r"\w\w+")
+_SENTENCE_END = re.compile(r"(?<=[.!?؟۔।])\s+|(?<=[。！？])|\n\s*\n")
 
 
 def sentences(text: str) -> list[str]:
@@ -32,7 +32,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _terms(text: str) -> list[str]:
-    return [word for word in _WORD.findall(text.lower()) if not word.isdigit()]
+    return [word for word in words(text) if not word.isdigit()]
 
 
 class _Maker:
@@ -62,16 +62,18 @@ class _Maker:
     def _sentence(self, row: int, rng: np.random.Generator) -> str:
         found = sentences(self._body(row))
         # A sentence of one or two words ("Note.") asks nothing, where there is another.
-        found = [one for one in found if len(one.split()) >= 3] or found
+        found = [one for one in found if len(unit_spans(one)) >= 3] or found
         if not found:  # a document with neither title nor text
             return ""
-        return " ".join(found[rng.integers(len(found))].split()[:MAX_SENTENCE_WORDS])
+        return first_units(found[rng.integers(len(found))], MAX_SENTENCE_WORDS)
 
     def _span(self, row: int, rng: np.random.Generator) -> str:
-        words = self._body(row).split()
+        body = self._body(row)
+        spans = unit_spans(body)
         length = int(rng.integers(SPAN_WORDS[0], SPAN_WORDS[1] + 1))
-        start = int(rng.integers(max(len(words) - length, 0) + 1))
-        return " ".join(words[start : start + length])
+        start = int(rng.integers(max(len(spans) - length, 0) + 1))
+        kept = spans[start : start + length]
+        return " ".join(body[kept[0][0] : kept[-1][1]].split()) if kept else ""
 
     def _keywords(self, row: int, rng: np.random.Generator) -> str:
         size = len(self.documents)

@@ -13,7 +13,7 @@ import torch
 from hf_genret.documents import full_text
 from hf_genret.encoding import QuerySource, pooled_vectors
 from hf_genret.errors import ConfigError, MissingExtraError
-from hf_genret.hits import unjudged
+from hf_genret.hits import leaves_history_out, unjudged
 
 if TYPE_CHECKING:
     from hf_genret.evaluation.baselines import BM25
@@ -79,7 +79,8 @@ class Others:
         Args:
             query: A text, or None.
             k: Documents wanted.
-            history: Rows of a history for a model that reads those; they are left out.
+            history: Rows of a history for a model that reads those; they are left out where the
+                search leaves them out.
             allowed: [documents] bool.
         """
         model = self.retriever.model
@@ -97,7 +98,7 @@ class Others:
         scores = torch.cat(parts)
         if allowed is not None:
             scores.masked_fill_(~allowed, -torch.inf)
-        if query is None and history is not None:
+        if query is None and history is not None and leaves_history_out(self.retriever):
             scores[torch.from_numpy(history)] = -torch.inf
         best, rows = scores.topk(min(k, int((scores > -torch.inf).sum())))
         return Ranked(rows.tolist(), best.tolist(), 1000 * (time.perf_counter() - began))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hf_genret.data.schema import Documents, Queries
+from hf_genret.data.words import is_english, search_words
 from hf_genret.errors import ConfigError, MissingExtraError
 from hf_genret.evaluation.faiss_search import Engine, load_faiss, rank_by_faiss
 from hf_genret.evaluation.ranking import history_note, history_rows, rank_all
@@ -19,7 +20,10 @@ K1, B = 1.2, 0.75
 
 
 def bm25_run(documents: Documents, queries: Queries, *, depth: int) -> Run:
-    """BM25 (Lucene's variant, k1 1.2, b .75) with English stopwords and the Snowball stemmer.
+    """BM25 (Lucene's variant, k1 1.2, b .75), in English with stopwords and the Snowball stemmer.
+
+    Other languages keep all their words as they are; scripts without spaces between words are
+    matched by their letters and pairs of letters, as Lucene does for Chinese and Japanese.
 
     Args:
         documents: The corpus; titles and texts are searched.
@@ -41,7 +45,7 @@ def bm25_run(documents: Documents, queries: Queries, *, depth: int) -> Run:
         scores.append(values)
     elapsed = time.perf_counter() - began
     latency = 1000 * elapsed / max(len(queries), 1)
-    return Run("bm25", rows, scores, latency_ms=latency, bytes=index.bytes)
+    return Run("bm25", rows, scores, latency_ms=latency, bytes=index.bytes, notes=index.notes)
 
 
 class BM25:
@@ -56,9 +60,13 @@ class BM25:
     """
 
     def __init__(self, texts: list[str]) -> None:
-        bm25s, self._tokenize = _bm25_parts()
+        bm25s, stopwords, stemmer = _bm25_parts()
+        english = is_english(texts)
+        self.notes = [] if english else ["not in English: no stopwords, no stemmer"]
+        self._stopwords = stopwords if english else frozenset()
+        self._stemmer: Any = stemmer if english else None
         self._model = bm25s.BM25(method="lucene", k1=K1, b=B)
-        corpus = self._tokenize(texts, return_ids=False)
+        corpus = [self._terms(text) for text in texts]
         if not any(corpus):
             raise ConfigError("BM25 needs documents with at least one word that is no stopword.")
         self._model.index(corpus, show_progress=False)
@@ -79,26 +87,24 @@ class BM25:
             depth: Ranks to keep; documents without a common term are not returned.
             allowed: [N] bool, the only documents that may be returned; all by default.
         """
-        for words in self._tokenize(texts, return_ids=False):
-            yield _bm25_rows(self._model, words, depth, allowed)
+        for text in texts:
+            yield _bm25_rows(self._model, self._terms(text), depth, allowed)
+
+    def _terms(self, text: str) -> list[str]:
+        kept = [word for word in search_words(text) if word not in self._stopwords]
+        return kept if self._stemmer is None else list(self._stemmer.stemWords(kept))
 
 
-def _bm25_parts() -> tuple[Any, Any]:
-    """The library and a tokenizer of texts."""
+def _bm25_parts() -> tuple[Any, frozenset[str], Any]:
+    """The library, English stopwords and an English stemmer."""
     try:
         import bm25s
         import Stemmer
+        from bm25s.stopwords import STOPWORDS_EN
     except ImportError as error:
         raise MissingExtraError("bm25s and PyStemmer", "baselines", "The BM25 baseline") from error
     logging.getLogger("bm25s").setLevel(logging.WARNING)
-    stemmer = Stemmer.Stemmer("english")
-
-    def tokenize(texts: list[str], *, return_ids: bool) -> Any:
-        return bm25s.tokenize(
-            texts, stopwords="en", stemmer=stemmer, return_ids=return_ids, show_progress=False
-        )
-
-    return bm25s, tokenize
+    return bm25s, frozenset(STOPWORDS_EN), Stemmer.Stemmer("english")
 
 
 def _bm25_rows(

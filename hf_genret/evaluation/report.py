@@ -169,17 +169,30 @@ def write_report(report: Mapping[str, Any], path: str | Path) -> None:
 
     Args:
         report: What `report` gave, or any part of it.
-        path: A file, written whole or not at all; `-` is standard output.
+        path: A file, written whole or not at all; `-` is standard output, where letters that its
+            encoding lacks are escaped as JSON escapes them.
 
     Raises:
         OSError: When the file cannot be written; an old one is then untouched.
     """
-    text = json.dumps(plain(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    if str(path) == "-":
+    to_stdout = str(path) == "-"
+    text = _json(report, (to_stdout and sys.stdout.encoding) or "utf-8")
+    if to_stdout:
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
         atomic_write_text(path, text)
+
+
+def _json(report: Mapping[str, Any], encoding: str) -> str:
+    """JSON in letters that an encoding has."""
+    settings: dict[str, Any] = {"indent": 2, "allow_nan": False}
+    text = json.dumps(plain(report), ensure_ascii=False, **settings) + "\n"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(plain(report), ensure_ascii=True, **settings) + "\n"
+    return text
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -14,7 +14,17 @@ from hf_genret.errors import DataError
 from hf_genret.explain.explanation import Choice, Explanation, Step
 from hf_genret.explain.nodes import children_of, count_below
 from hf_genret.explain.words import PrefixWords
-from hf_genret.hits import Limits, Only, allowed_rows, check_texts, rows_of, search_wide, unjudged
+from hf_genret.hits import (
+    Limits,
+    Only,
+    allowed_rows,
+    check_histories,
+    check_texts,
+    leaves_history_out,
+    rows_of,
+    search_wide,
+    unjudged,
+)
 from hf_genret.modeling import EncoderOutput, GenRetModel, SearchOutput
 
 if TYPE_CHECKING:
@@ -50,7 +60,9 @@ def explain(
             raise DataError(f"only= leaves out the document '{identifier}'.")
     source = QuerySource(state.model, queries, state.processing_class)
     ((_, encoded),) = encode(state.model, source, batch_size=1)
-    limits = Limits(k, num_beams, allowed, exclude_history=query is None)
+    limits = Limits(
+        k, num_beams, allowed, exclude_history=query is None and leaves_history_out(state)
+    )
     left_out = pad_histories(queries.histories or []) if limits.exclude_history else None
     found = search_wide(state.model, encoded, limits, left_out)
     trace = _Trace(state.model, state.prefix_words, encoded, found, limits, siblings)
@@ -75,7 +87,9 @@ def _asked(state: State, query: str | None, history: Sequence[str] | None) -> Qu
     elif model.encoder.history is None:
         raise DataError("this model reads text, not histories; give a query.")
     histories = None if history is None else rows_of(state.documents, [history])
-    return unjudged(1, None if query is None else [query], histories)
+    queries = unjudged(1, None if query is None else [query], histories)
+    check_histories(model, queries)
+    return queries
 
 
 @dataclass

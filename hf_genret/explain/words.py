@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections import Counter
 from functools import lru_cache
+from itertools import islice
 from math import log
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 from tqdm.auto import tqdm
 
+from hf_genret.data.words import words
 from hf_genret.documents import DocumentStore, full_text
 from hf_genret.explain.nodes import leaves_below
 from hf_genret.modeling.index_genret import DocidIndex
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 READ = 200
 """Words read of each document."""
-_WORD = re.compile(r"[^\W\d_]{2,}")
 _KEPT = 20_000  # labels kept
 
 
@@ -38,8 +38,9 @@ class PrefixWords:
     document count as 1 + log n, so that what documents share goes before what one of them repeats;
     |c| is the sum of all words' tf(., c), f(t) that of tf(t, .) over the buckets, and A the mean
     |c| of a bucket. Equal values stand in alphabetical order. A word is a run of two or more
-    letters, in lower case; the first `READ` of title and text are read. A document without any (an
-    item of a catalogue that has only an id) has its id as its one word.
+    letters, in lower case, a pair of letters where a script has no spaces between words; the first
+    `READ` of title and text are read. A document without any (an item of a catalogue that has only
+    an id) has its id as its one word.
 
     Counts are kept as one sparse matrix of buckets and words, filled a group of documents at a
     time; a prefix is a range of its rows.
@@ -82,21 +83,16 @@ def words_of(retriever: GenRetriever) -> PrefixWords:
 def _counts(documents: DocumentStore) -> tuple[sparse.csr_matrix, list[str]]:
     """1 + log of how often each word stands in each document [documents, words], and the words."""
     numbers: dict[str, int] = {}
-    words, counts, ends = array("i"), array("f"), array("q", [0])
+    places, counts, ends = array("i"), array("f"), array("q", [0])
     for document in tqdm(documents, "Counting words", len(documents), leave=False, delay=2):
-        found = _words(full_text(document))
+        found = list(islice(words(full_text(document), letters_alone=True), READ))
         for word, count in Counter(found or [document["id"]]).items():
-            words.append(numbers.setdefault(word, len(numbers)))
+            places.append(numbers.setdefault(word, len(numbers)))
             counts.append(1 + log(count))
-        ends.append(len(words))
-    data = (np.asarray(counts, np.float32), np.asarray(words, np.int32), np.asarray(ends, np.int64))
+        ends.append(len(places))
+    data = (
+        np.asarray(counts, np.float32),
+        np.asarray(places, np.int32),
+        np.asarray(ends, np.int64),
+    )
     return sparse.csr_matrix(data, (len(documents), len(numbers))), list(numbers)
-
-
-def _words(text: str) -> list[str]:
-    found: list[str] = []
-    for match in _WORD.finditer(text):
-        found.append(match.group().lower())
-        if len(found) == READ:
-            break
-    return found

@@ -11,6 +11,7 @@ from huggingface_hub import metadata_load
 from hf_genret.errors import ConfigError, DataError
 from hf_genret.hub.card import MARKER, SYSTEM
 from hf_genret.hub.facts import read_json
+from hf_genret.same_texts import texts_digest
 
 if TYPE_CHECKING:
     from hf_genret.retriever import GenRetriever
@@ -52,17 +53,20 @@ def load_report(path: Path, retriever: GenRetriever) -> dict[str, Any]:
     """A report that is to stand in the card of a checkpoint.
 
     Raises:
-        DataError: When it is no report of an evaluation, or one of another number of documents.
+        DataError: When it is no report of an evaluation, or one of other documents.
     """
     report = read_json(path)
     if report is None or SYSTEM not in (report.get("systems") or {}):
         raise DataError(
             f"expected a report of `hf-genret evaluate` with the system '{SYSTEM}'.", path=path
         )
-    found, expected = (report.get("data") or {}).get("documents"), len(retriever.documents)
+    data = report.get("data") or {}
+    found, expected = data.get("documents"), len(retriever.documents)
     if found != expected:
         message = f"the report is of {found} documents, the checkpoint holds {expected}."
         raise DataError(message, path=path)
+    if data.get("texts") not in (None, texts_digest(retriever.documents)):
+        raise DataError("the report is of other documents than the checkpoint's.", path=path)
     return report
 
 

@@ -36,6 +36,7 @@ class FakeRetriever:
 
     def __init__(self, calls):
         self.calls = calls
+        self.model = SimpleNamespace(encoder=SimpleNamespace(query="text", history="items"))
 
     def __getattr__(self, name):
         def method(*args, **kwargs):

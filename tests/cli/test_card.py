@@ -163,6 +163,11 @@ def test_another_place(trained, tmp_path):
 FAULTS = {
     "no report": ({"stages": []}, [], "expected a report of `hf-genret evaluate`"),
     "other corpus": ({**REPORT, "data": {"documents": 11}}, [], "11 documents, the checkpoint"),
+    "other texts": (
+        {**REPORT, "data": {"documents": 12, "texts": "0" * 16}},
+        [],
+        "the report is of other documents",
+    ),
     "language": (REPORT, ["--language", "English"], "--language wants a code"),
 }
 

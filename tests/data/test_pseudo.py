@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hf_genret.data import Documents, pseudo_queries
-from hf_genret.data.pseudo import sentences
+from hf_genret.data.pseudo import MAX_SENTENCE_WORDS, sentences
 from hf_genret.errors import ConfigError
 
 DOCUMENTS = Documents(
@@ -101,3 +101,21 @@ def test_arguments_that_cannot_work(arguments, message):
     """Unknown kinds and numbers out of range are named."""
     with pytest.raises(ConfigError, match=message):
         pseudo_queries(DOCUMENTS, **{"seed": 0, **arguments})
+
+
+def test_scripts_without_spaces():
+    """A Chinese text gives short spans and keywords of pairs of letters, not itself as one word."""
+    text = "图书馆里有许多关于天气和茶的书籍可以借阅学习研究阅读。" * 4
+    documents = Documents(["a"], [""], [text])
+    queries = pseudo_queries(documents, kinds=("span", "keywords"), per_document=2, seed=0)
+    span, keywords = queries.texts
+    assert span in text and 4 <= len(span) <= 24
+    assert 3 <= len(keywords.split()) <= 6
+    assert all(len(word) == 2 and word in text for word in keywords.split())
+
+
+def test_a_long_sentence_without_spaces_is_cut():
+    """At twice as many letters as words are kept elsewhere."""
+    documents = Documents(["a"], [""], ["学" * 300])
+    queries = pseudo_queries(documents, kinds=("sentence",), per_document=1, seed=0)
+    assert queries.texts == ["学" * 2 * MAX_SENTENCE_WORDS]

@@ -142,3 +142,40 @@ def test_random_leaves_histories_out_and_stops_at_the_corpus():
     run = random_run(4, queries_of(histories=[[1, 2], []]), 9, 0, exclude_history=True)
     assert sorted(run.rows[0].tolist()) == [0, 3]
     assert sorted(run.rows[1].tolist()) == [0, 1, 2, 3]
+
+
+LANGUAGES = {
+    "Chinese": (["图书馆里没有书", "今天天气很好", "他喜欢喝茶"], ["天气怎么样", "喝茶", "书"]),
+    "Thai": (["แมวนอนบนเตียง", "ฝนตกหนักมาก", "ฉันชอบชา"], ["ฝนตก", "ชา", "แมว"]),
+    "Hindi": (["बिल्ली चटाई पर है", "आज बारिश हुई", "मुझे चाय पसंद है"], ["बारिश", "चाय", "बिल्ली"]),
+}
+WANTED = {"Chinese": [1, 2, 0], "Thai": [1, 2, 0], "Hindi": [1, 2, 0]}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_bm25_of_scripts_without_spaces_or_with_marks(language):
+    """Parts of a text without spaces find it; vowel signs do not tear words apart."""
+    texts, queries = LANGUAGES[language]
+    documents = Documents(["a", "b", "c"], [""] * 3, texts)
+    run = bm25_run(documents, Queries(queries, [{}] * 3, queries), depth=3)
+    assert [rows[:1].tolist() for rows in run.rows] == [[row] for row in WANTED[language]]
+
+
+def test_bm25_of_two_scripts_in_one_corpus():
+    """Each text is read by its own script; English words keep their stems."""
+    documents = Documents(["a", "b"], [""] * 2, ["The cats are running home", "用Python编程很有趣"])
+    queries = Queries(["1", "2", "3"], [{}] * 3, ["runs with a cat", "编程", "PYTHON"])
+    assert [row.tolist() for row in bm25_run(documents, queries, depth=2).rows] == [[0], [1], [1]]
+
+
+def test_bm25_of_another_language_keeps_its_words():
+    """German `was` and `will` are words there, and nothing is cut by an English stemmer."""
+    texts = [
+        "Was er will, das ist der Garten.",
+        "Die Katze und der Hund",
+        "Das Haus ist ein Garten",
+    ]
+    documents = Documents(["a", "b", "c"], [""] * 3, texts)
+    run = bm25_run(documents, Queries(["1", "2"], [{}] * 2, ["will", "Gartens"]), depth=3)
+    assert [row.tolist() for row in run.rows] == [[0], []]
+    assert run.notes == ["not in English: no stopwords, no stemmer"]

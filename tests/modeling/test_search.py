@@ -180,8 +180,31 @@ def test_a_query_does_not_depend_on_its_batch(make_indexed, text):
 
 
 def test_the_default_beam_is_the_configurations(make_indexed, text):
-    """search_beams leaves are visited."""
-    assert make_indexed(documents=60, search_beams=7).search(**text).beam_leaves.shape == (3, 7)
+    """search_beams leaves are visited where more documents than some hundred can be found."""
+    model = make_indexed(documents=60, search_beams=7, exhaustive_up_to=59)
+    assert model.search(**text).beam_leaves.shape == (3, 7)
+
+
+def test_of_few_documents_every_leaf_is_visited(make_indexed, text):
+    """One leaf in the configuration, yet the best document of all; a number that is given holds."""
+    model = make_indexed(documents=60, search_beams=1)
+    with torch.no_grad():
+        scores = model.encode_query(**text).pooler_output @ model.vectors.T
+    assert torch.equal(model.search(**text, k=1).rows[:, 0], scores.argmax(dim=1))
+    assert model.search(**text, k=1).beam_leaves.shape[1] == model.index.num_nodes[-1]
+    assert model.search(**text, k=1, num_beams=1).beam_leaves.shape == (3, 1)
+    model.config.fix_beams(2)
+    assert model.search(**text, k=1).beam_leaves.shape == (3, 2)
+
+
+def test_a_filter_that_leaves_few_documents_is_searched_whole(make_indexed, text):
+    """As an index of those documents alone would be."""
+    model = make_indexed(documents=60, search_beams=1, exhaustive_up_to=20)
+    allowed = torch.arange(60) % 3 == 0
+    with torch.no_grad():
+        scores = model.encode_query(**text).pooler_output @ model.vectors.T
+    wanted = scores.masked_fill(~allowed, -torch.inf).argsort(dim=1, descending=True)
+    assert torch.equal(model.search(**text, k=20, allowed=allowed).rows, wanted[:, :20])
 
 
 @pytest.mark.parametrize(

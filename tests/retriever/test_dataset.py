@@ -133,7 +133,7 @@ def test_describe(retriever):
     paths = retriever.model.index.paths.tolist()
     sizes = [paths.count(path) for path in set(map(tuple, paths)) for path in [list(path)]]
     assert facts["documents"] == facts["paths"] == 40 and facts["ids"] == len(sizes)
-    assert facts["codebook_sizes"] == [4, 5] and facts["search_beams"] == 10
+    assert facts["codebook_sizes"] == [4, 5] and facts["search_beams"] == len(sizes)
     assert [level["nodes"] for level in facts["levels"]] == [4, len(sizes)]
     assert [level["used"] for level in facts["levels"]] == [4, 5]
     assert (facts["buckets"]["min"], facts["buckets"]["max"]) == (min(sizes), max(sizes))

@@ -240,3 +240,12 @@ def test_the_same_after_a_checkpoint(retriever, tmp_path):
     again = GenRetriever.from_pretrained(tmp_path / "out")
     assert str(again.explain(QUERY, "d7")) == str(retriever.explain(QUERY, "d7"))
     assert again.tree() == retriever.tree()
+
+
+def test_words_of_a_script_without_spaces():
+    """Pairs of letters that only documents below a prefix have, not whole sentences."""
+    texts = ["图书馆里没有书", "图书馆开门了", "天气很好", "天气不好"]
+    small = tiny_retriever(Documents(list("abcd"), [""] * 4, texts), codebook_sizes=[2, 2])
+    vocabulary = set(words_of(small).vocabulary)
+    assert "图书" in vocabulary and "天气" in vocabulary
+    assert all(len(word) == 2 for word in vocabulary)

@@ -78,3 +78,11 @@ def test_save_and_load(shop, tmp_path):
     loaded = type(shop).from_pretrained(tmp_path / "out")
     assert loaded.processing_class is None
     assert loaded.recommend(["d3", "d4"], k=9) == shop.recommend(["d3", "d4"], k=9)
+
+
+def test_a_history_that_a_model_cannot_read_is_refused(retriever):
+    """A model of text alone does not leave a history unread."""
+    with pytest.raises(DataError, match="reads text, not histories"):
+        retriever.search("owl", history=["d1"])
+    with pytest.raises(DataError, match="reads text, not histories"):
+        retriever.explain("owl", "d1", history=["d1"])

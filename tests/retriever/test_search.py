@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 
+from hf_genret.data.schema import Queries
 from hf_genret.errors import DataError
 from hf_genret.retriever import Hit
 
@@ -53,6 +54,7 @@ def test_a_list_of_queries_gives_a_list_of_lists(retriever):
 
 def test_k_above_the_corpus_gives_the_corpus(retriever):
     """Fewer hits than asked for, none twice, although the beam starts narrow."""
+    retriever.model.config.fix_beams(1)
     hits = retriever.search(QUERY, k=100)
     assert len({hit.id for hit in hits}) == len(hits) == 40
 
@@ -65,6 +67,7 @@ def test_a_beam_of_ones_own_is_kept(retriever):
 
 def test_a_search_stops_when_it_has_seen_everything(retriever, monkeypatch):
     """A filter that leaves two documents is not searched again with wider beams."""
+    retriever.model.config.fix_beams(10)
     beams = []
     real = type(retriever.model).search
     monkeypatch.setattr(
@@ -147,3 +150,26 @@ def test_words_nobody_wrote_still_get_an_answer(retriever):
     """Unknown words, symbols and other scripts: hits, no error."""
     for query in ("zzz", "!!!", "日本語", "🦉", "\x00"):
         assert len(retriever.search(query, k=3)) == 3
+
+
+@pytest.mark.parametrize("kind", ["retriever", "forest"])
+def test_of_a_small_corpus_the_first_hits_are_those_of_every_k(request, kind):
+    """k decides how many hits come, not which ones come first; explain counts the same ranks."""
+    small = request.getfixturevalue(kind)
+    small.model.config.search_beams = 1
+    for query in ("red fox on the roof", "white hen", "green owl"):
+        whole = [hit.id for hit in small.search(query, k=40)]
+        for k in (1, 2, 10):
+            assert [hit.id for hit in small.search(query, k=k)] == whole[:k]
+        explained = small.explain(query, whole[:2], k=1)
+        assert [one.rank for one in explained] == [1, 2]
+
+
+def test_what_a_split_measures_is_what_a_search_finds(retriever):
+    """The default number of leaves is the same for a whole split, and stands in its notes."""
+    retriever.model.config.search_beams = 1
+    texts = ["red fox on the roof", "white hen", "green owl"]
+    run = retriever.search_dataset(Queries(texts, [{0: 1.0}] * 3, texts), k=5)
+    found = [[hit.id for hit in hits] for hits in retriever.search(texts, k=5)]
+    assert [[f"d{row}" for row in rows] for rows in run.rows] == found
+    assert "every leaf visited (40 documents), 64 queries at once" in run.notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 import torch
 
 from hf_genret import GenRetriever
-from hf_genret.data import RetrievalData, load_data
-from hf_genret.errors import CheckpointError, ConfigError, DataError
+from hf_genret.data import Queries, RetrievalData, load_data
+from hf_genret.errors import CheckpointError, ConfigError, DataError, DataWarning
 from hf_genret.indexing import hierarchical_kmeans
 from hf_genret.training import api, given, stage_actions
+from hf_genret.training.build import build
 from hf_genret.training.controls import load_control
+from hf_genret.training.dev import _exclusions
 from hf_genret.training.recipes import list_recipes, load_recipe
 from hf_genret.training.runs import row_codes
 from hf_genret.training.systems import Bench, aligned
@@ -120,7 +123,9 @@ def test_the_report_on_test(evaluated):
         figures = entry["metrics"]["ndcg@10"]
         assert figures["low"] <= figures["mean"] <= figures["high"]
         assert {"documents_ranked", "latency_ms", "bytes"} <= set(entry)
-    assert evaluated["systems"]["generative"]["documents_ranked"] <= 0.09 * 200
+    generative = evaluated["systems"]["generative"]
+    assert generative["documents_ranked"] == 200  # so few are searched whole
+    assert "every leaf visited (200 documents), 64 queries at once" in generative["notes"]
     assert evaluated["systems"]["dense"]["documents_ranked"] == 200
     assert set(evaluated["index"]) == {"generative", "kmeans"}
     assert "ape" in evaluated["index"]["generative"]
@@ -226,6 +231,91 @@ def test_another_corpus_is_refused(trained, small_folder):
     """One sentence says what to do."""
     with pytest.raises(DataError, match=r"holds 80 documents and the checkpoint 200.*index this"):
         api.evaluate_checkpoint(trained[0], small_folder)
+
+
+def test_the_same_ids_with_other_texts_are_refused(trained, text_folder):
+    """Counted, with the first one's id; white space and the border of title and text are free."""
+    data = load_data(text_folder)
+    documents = data.documents
+    spaced = [f" {text.replace(' ', '  ')}" for text in documents.texts]
+    data.documents = replace(documents, titles=[*documents.titles], texts=spaced)
+    api.evaluate_checkpoint(trained[0], data, systems=["random"])
+    other = [*documents.texts[:150], *reversed(documents.texts[150:])]
+    data.documents = replace(documents, texts=other)
+    message = rf"50 of 200 documents have another text .* the first is '{documents.ids[150]}'"
+    with pytest.raises(DataError, match=message):
+        api.evaluate_checkpoint(trained[0], data, systems=["random"])
+
+
+def test_queries_that_are_documents_do_not_find_themselves(trained, text_folder):
+    """Every system is measured without them, down to rank 100, and each row says so."""
+    data = load_data(text_folder)
+    documents = data.documents
+    queries = Queries(documents.ids[:20], [{row + 1: 1.0} for row in range(20)], documents.titles)
+    data.splits["test"] = replace(queries, texts=[documents.full_text(row) for row in range(20)])
+    retriever = GenRetriever.from_pretrained(trained[0])
+    bench = Bench(retriever, trained[0], data, "test", exclude_history=False)
+    for name, found in bench.evaluate_all(["generative", "dense", "bm25", "random"]).items():
+        assert "the documents that 20 queries are themselves left out" in found["notes"], name
+    data.splits["test"] = replace(queries, texts=[f"What is {n}?" for n in range(20)])
+    accident = Bench(retriever, trained[0], data, "test", exclude_history=False)
+    assert not any("themselves" in note for note in accident.evaluate("random")["notes"])
+
+
+def test_dev_measures_what_evaluate_measures(text_folder):
+    """A dev query that is a document does not find itself in training either."""
+    data = load_data(text_folder)
+    documents = data.documents
+    texts = [documents.full_text(row) for row in range(20)]
+    data.splits["dev"] = Queries(documents.ids[:20], [{19: 1.0}] * 20, texts)
+    start = build(load_recipe("fixed", ["controls=[]"]), data, seed=0)
+    excluded = _exclusions(start.data, np.arange(20))
+    assert excluded[:, -1].tolist() == [*range(19), -1]  # the last one is relevant for itself
+
+
+@pytest.fixture(scope="module")
+def habits(tmp_path_factory):
+    """Users who take the same three items again and again."""
+    folder = tmp_path_factory.mktemp("habits")
+    items = [{"item_id": f"i{n}", "title": f"item {n}"} for n in range(30)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    lines = [
+        f"u{n}\t" + " ".join(f"i{n % 10 * 3 + step % 3}" for step in range(9)) for n in range(40)
+    ]
+    (folder / "sequences.tsv").write_text("user_id\titem_ids\n" + "\n".join(lines) + "\n")
+    return folder
+
+
+def test_what_users_take_again_can_be_found(habits, tmp_path):
+    """Histories are not left out, training learns, and reports and stderr say why."""
+    settings = short("uri-sequential", task="sequential")
+    with pytest.warns(DataWarning, match="test: 40 of 40 targets stand in their own history"):
+        report = api.train(habits, "uri-sequential", tmp_path / "out", settings)
+    assert any("histories are therefore not left out" in note for note in report["data"]["notes"])
+    retriever = GenRetriever.from_pretrained(tmp_path / "out")
+    assert retriever.facts["exclude_history"] is False
+    assert "i1" in [hit.id for hit in retriever.recommend(["i1", "i2"], k=30)]
+    assert "i1" not in [h.id for h in retriever.recommend(["i1"], k=30, exclude_history=True)]
+    found = api.evaluate_checkpoint(tmp_path / "out", habits, systems=["cooccurrence", "dense"])
+    assert ndcg(found, "cooccurrence") > 0.5
+
+
+def test_a_wish_to_leave_histories_out_holds_and_is_said(habits, tmp_path):
+    """In training and in evaluation: so many targets that can never be found."""
+    settings = [*short("uri-sequential", task="sequential"), "search.exclude_history=true"]
+    message = "test: 40 of 40 targets .* cannot be found, since histories are left out"
+    with pytest.warns(DataWarning, match=message):
+        api.train(habits, "uri-sequential", tmp_path / "out", settings)
+    with pytest.warns(DataWarning, match=message):
+        found = api.evaluate_checkpoint(tmp_path / "out", habits, systems=["popularity"])
+    assert ndcg(found, "popularity") == 0
+    assert any("cannot be found" in note for note in found["data"]["notes"])
+
+
+def test_a_text_recipe_refuses_to_leave_histories_out():
+    """It would be ignored by a search."""
+    with pytest.raises(ConfigError, match="exclude_history is for recipes that read"):
+        load_recipe("uri", ["search.exclude_history=true"])
 
 
 def test_a_split_that_is_not_there(trained, text_folder):

@@ -81,6 +81,26 @@ def test_beams_that_are_wished_for(tiny):
     assert search_beams(recipe("model.search_beams=3"), [4, 4], 60) == 3
 
 
+@pytest.mark.parametrize("wish", ["search.beams=2", "model.search_beams=2"])
+def test_a_small_corpus_is_searched_whole_unless_beams_are_wished_for(tiny, wish):
+    """Every leaf by default; a number that a user names holds of a small corpus too."""
+    start = build(recipe(wish), tiny, seed=0)
+    assert start.model.config.default_beams(60) == 2
+    start.model.config.exhaustive_up_to = build(
+        recipe(), tiny, seed=0
+    ).model.config.exhaustive_up_to
+    start.model.config.num_nodes = [4, 16]
+    assert start.model.config.default_beams(60) == 16
+
+
+def test_beams_of_a_recipe_file_are_a_wish(tmp_path):
+    """Those of shipped recipes are meant for large corpora, those of a user's own file as said."""
+    own = tmp_path / "own.yaml"
+    own.write_text("description: own\nbase: fixed\nset: {search.beams: 2}\n")
+    assert load_recipe(str(own)).model["exhaustive_up_to"] == 0
+    assert "exhaustive_up_to" not in load_recipe("tiger", task="sequential").model
+
+
 # ---- queries ------------------------------------------------------------------------------
 
 

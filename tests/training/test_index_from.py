@@ -10,11 +10,11 @@ import pytest
 
 from hf_genret import GenRetriever
 from hf_genret.data import load_data
-from hf_genret.errors import CheckpointError, ConfigError
+from hf_genret.errors import CheckpointError, ConfigError, DataWarning
 from hf_genret.manifest import weights_digest
 from hf_genret.training import api
 from hf_genret.training.build import build
-from hf_genret.training.given import shown_setting
+from hf_genret.training.given import ids_from_data, shown_setting
 from hf_genret.training.recipes import load_recipe
 from hf_genret.training.runs import row_codes
 
@@ -45,6 +45,14 @@ def other(tmp_path_factory, small_folder) -> Path:
     out = tmp_path_factory.mktemp("other") / "uri-ids"
     api.train(small_folder, "uri", out, short("uri"))
     return out
+
+
+def test_ids_of_other_texts_are_said(small_folder, other):
+    """The same document ids with other texts: which, in a warning."""
+    documents = load_data(small_folder).documents
+    documents.texts = [*documents.texts[:79], "other words"]
+    with pytest.warns(DataWarning, match=rf"uri-ids: 1 documents have .* '{documents.ids[79]}'"):
+        ids_from_data(f"checkpoint:{other}", documents)
 
 
 def codes_of(checkpoint: Path) -> np.ndarray:

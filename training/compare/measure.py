@@ -14,6 +14,7 @@ from hf_genret.encoding import QuerySource
 from hf_genret.errors import DataError
 from hf_genret.evaluation import Run, as_dicts, check_ids, evaluate_run, training_counts
 from hf_genret.evaluation.docids import leaf_of_row
+from hf_genret.evaluation.own_documents import leave_own_out, own_documents
 from hf_genret.evaluation.query_loss import query_loss
 from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
@@ -28,7 +29,7 @@ from hf_genret.training.runs import (
     ids_report,
     row_codes,
 )
-from hf_genret.training.systems import aligned
+from hf_genret.training.systems import same_corpus
 
 DEPTH = 400
 """Ranks kept of a system that ranks every document; others keep all that they rank."""
@@ -60,6 +61,7 @@ class Measurer:
     ) -> None:
         self.data, self.split, self.queries = data, split, queries
         self.exclude, self.hidden = exclude_history, hidden
+        self.own = own_documents(queries, data.documents)
         self._trained: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def checkpoint(self, name: str, folder: Path, seed: int) -> tuple[Run, dict[str, Any]]:
@@ -86,7 +88,7 @@ class Measurer:
             **_bytes(model),
             "training_seconds": record["seconds"],
         }
-        facts["beams"] = model.config.search_beams
+        facts["beams"] = model.default_beams()
         facts["beam_weight"] = model.config.beam_weight
         if has_ids(record):
             facts |= self.ids(model, record, facts["documents_ranked"], seed)
@@ -96,15 +98,18 @@ class Measurer:
 
     def run(self, name: str, retriever: GenRetriever, record: dict[str, Any]) -> Run:
         """What a checkpoint returns: by its ids where it has some, else of all documents."""
-        if aligned(self.data, retriever.documents.ids) is not self.data:
+        if same_corpus(self.data, retriever.documents) is not self.data:
             raise DataError(f"{name} has its documents in another order than the data.")
         if has_ids(record):
-            return self._search(retriever, self.queries, name)
-        return self._exhaustive(retriever, self.queries, name)
+            found = self._search(retriever, self.queries, name)
+        else:
+            found = self._exhaustive(retriever, self.queries, name)
+        return leave_own_out(found, self.own)
 
     def untrained(self, name: str, seed: int) -> tuple[Run, dict[str, Any]]:
         """The run of a system without a checkpoint, and its figures."""
         run = UNTRAINED[name](self.data, self.queries, DEPTH, self.exclude, seed)
+        run = leave_own_out(run, self.own)
         facts = self.figures(run, seed)
         alone = run.latency_ms if name == "bm25" else None  # it searches one by one anyway
         facts["costs"] = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hf_genret.data import Queries
+from hf_genret.data.repeats import leaves_history_out
 from hf_genret.errors import ConfigError
 from hf_genret.training.compare.names import System
 from hf_genret.training.recipes import Recipe, load_recipe
@@ -98,11 +100,10 @@ class Plan:
             return self.recipe(START)
         return load_recipe(START.recipe, (), self.task)
 
-    @property
-    def exclude_history(self) -> bool:
-        """Whether items of a history are left out of its results."""
+    def exclude_history(self, splits: Mapping[str, Queries]) -> bool:
+        """Whether items of a history are left out of its results, for data with these splits."""
         recipe = self.start_recipe()
-        return recipe.task != "text" and recipe.search.exclude_history
+        return recipe.task != "text" and leaves_history_out(splits, recipe.search.exclude_history)
 
     def settings_of(self, system: System) -> list[str]:
         """Overrides of a system, as its command says them."""

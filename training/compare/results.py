@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hf_genret.data import Queries, RetrievalData
+from hf_genret.data.repeats import note_repeats
 from hf_genret.evaluation import Run, choose_weight, fuse
 from hf_genret.evaluation.fusion import Method
 from hf_genret.retriever import GenRetriever
@@ -53,6 +54,10 @@ class Results:
         self.checkpoints = Checkpoints(folder, data, plan, tell, overwrite=overwrite)
         self.queries = data.split(split)
         self.measurer = self._measurer(split, self.queries)
+        recipe = plan.start_recipe()
+        if recipe.task != "text":
+            decided = recipe.search.exclude_history is None
+            note_repeats(data, data.splits, self.measurer.exclude, decided)
 
     def get(self, system: System, seed: int) -> tuple[Run, dict[str, Any]]:
         """A system's run on the split and its figures; trained and measured where they are not.
@@ -93,7 +98,7 @@ class Results:
 
         def search() -> Run:
             retriever, record = self._checkpoint(system, seed)
-            retriever.model.config.search_beams = beams
+            retriever.model.config.fix_beams(beams)
             self.tell(f"{system.name}, seed {seed}: searching with {beams} beams")
             return self.measurer.run(system.name, retriever, record)
 
@@ -156,7 +161,7 @@ class Results:
         return run, facts
 
     def _measurer(self, split: str, queries: Queries) -> Measurer:
-        exclude = self.plan.exclude_history and queries.histories is not None
+        exclude = self.plan.exclude_history(self.data.splits) and queries.histories is not None
         hidden = self.plan.start_recipe().new_documents
         return Measurer(self.data, split, queries, exclude_history=exclude, hidden=hidden)
 
@@ -170,6 +175,8 @@ class Results:
             "system": system.name,
             "exclude_history": self.measurer.exclude,
         }
+        if own := int((self.measurer.own >= 0).sum()):
+            about["own_documents"] = own
         if not system.searched:
             about["recipe"] = self.checkpoints.recipe(system, seed).settings
         elif system.recipe:

@@ -128,15 +128,17 @@ def measure(
     retriever, record = GenRetriever.from_pretrained(checkpoint), training_record(checkpoint)
     ids = has_ids(record)
     model, size = retriever.model, len(place.data.documents)
+    # What is ranked is part of the design, also where a small corpus would be searched whole.
+    model.config.fix_beams(model.config.search_beams)
     if cell.elsewhere:
         retriever.index(place.data.documents)
-        model.config.search_beams = _beams_elsewhere(model, record, size)
+        model.config.fix_beams(_beams_elsewhere(model, record, size))
     if cell.beams is not None:
-        model.config.search_beams = cell.beams
+        model.config.fix_beams(cell.beams)
     if cell.ranked is not None:
         largest = int(model.index.buckets.diff().max())
         leaves = len(model.index.buckets) - 1
-        model.config.search_beams = max(1, min(leaves, cell.ranked // largest))
+        model.config.fix_beams(max(1, min(leaves, cell.ranked // largest)))
     bench = Measurer(
         place.data, "test", place.queries, exclude_history=False, hidden=NewDocuments()
     )
@@ -147,7 +149,7 @@ def measure(
         "queries": int((~np.isnan(values["hits@1"])).sum()),
         "parameters": trained_parameters(model, record),
         "width": model.config.vector_dim,
-        "search_beams": model.config.search_beams if ids else None,
+        "search_beams": model.default_beams() if ids else None,
         "metrics": summarise(values),
         "alone": summarise(alone),
         "documents_ranked": _ranked(run, size),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from hf_genret.data import Queries
 from hf_genret.errors import ConfigError
 from hf_genret.training.compare.names import parse_systems
 from hf_genret.training.compare.plan import Plan, needed_systems
@@ -82,8 +84,13 @@ def test_low_rank_adapters_are_not_shared():
 
 def test_histories_leave_out_what_was_taken():
     """As evaluate does by default; texts have no histories."""
-    assert plan_of("bm25")[0].exclude_history is False
-    assert plan_of("popularity", task="sequential")[0].exclude_history is True
+    assert plan_of("bm25")[0].exclude_history({}) is False
+    sequential = plan_of("popularity", task="sequential")[0]
+    assert sequential.exclude_history({}) is True
+    again = Queries(["u"], [{0: 1.0}], histories=[np.array([0])])
+    assert sequential.exclude_history({"train": again}) is False
+    asked = plan_of("popularity,uri-sequential", ["search.exclude_history=true"], "sequential")[0]
+    assert asked.exclude_history({"train": again}) is True
 
 
 def test_fusions_need_their_parts_once():
