@@ -98,7 +98,7 @@ class Others:
         scores = torch.cat(parts)
         if allowed is not None:
             scores.masked_fill_(~allowed, -torch.inf)
-        if query is None and history is not None and leaves_history_out(self.retriever):
+        if query is None and history is not None and leaves_history_out(self.retriever.state):
             scores[torch.from_numpy(history)] = -torch.inf
         best, rows = scores.topk(min(k, int((scores > -torch.inf).sum())))
         return Ranked(rows.tolist(), best.tolist(), 1000 * (time.perf_counter() - began))
