@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hf_genret.manifest import TRAINING_FILE
 
 KEY = "distributions"
 FORMATS = (".png", ".svg", ".pdf")
+_LEVELS = 64  # an id has fewer
 _NAME = 60  # characters of a name shown
 
 
@@ -29,8 +31,18 @@ def read_distributions(folder: str | Path | None) -> list[dict[str, Any]]:
         if folder is None:
             raise OSError("not loaded from a folder")
         training = json.loads((Path(folder) / TRAINING_FILE).read_text(encoding="utf-8"))
-        found: list[dict[str, Any]] = training[KEY]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = [
+            {
+                "name": str(entry["name"]),
+                "level": operator.index(entry["level"]),
+                "steps": [operator.index(step) for step in entry["steps"]],
+                "probabilities": np.asarray(entry["probabilities"], dtype=float).tolist(),
+            }
+            for entry in training[KEY]
+        ]
+        if not all(1 <= entry["level"] <= _LEVELS and entry["steps"] for entry in found):
+            raise ValueError("a level or step that cannot be")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         message = "this checkpoint holds no record of how its code distributions moved in training."
         raise CheckpointError(message if folder is None else f"{folder}: {message}") from error
     return found
