@@ -8,15 +8,14 @@ are not in it; a checksum of those that are needed says whether a base is the ri
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
@@ -25,8 +24,11 @@ from hf_genret.encoder_folder import transformer_of
 from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.files import atomic_folder
 from hf_genret.manifest import write_manifest
-from hf_genret.modeling import GenRetConfig, GenRetModel
+from hf_genret.modeling import GenRetModel
 from hf_genret.modeling.vectors_genret import save_vectors
+from hf_genret.sealed import read_object
+from hf_genret.sizes import check_sizes, check_vectors, entries_of
+from hf_genret.tensor_files import checksum, read_metadata, read_tensors
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -204,7 +206,7 @@ def save_adapter(
         "format": "pt",
         "base": base.name,
         "base_kind": base.kind,
-        "base_sha256": _checksum({name: known[name] for name in used}),
+        "base_sha256": checksum({name: known[name] for name in used}),
     }
     with atomic_folder(folder) as fresh:
         lora.config.base_model_name_or_path = base.name
@@ -254,17 +256,20 @@ def load_adapter(
     """
     from peft import LoraConfig
 
+    facts = read_metadata(folder / TRAINED_FILE)
+    ground = _ground(folder, facts, base)
+    read_object(folder / CONFIG_FILE)
     try:
-        with safe_open(str(folder / TRAINED_FILE), framework="pt") as file:
-            facts = file.metadata()
-        trained, matrices = load_file(folder / TRAINED_FILE), load_file(folder / LORA_FILE)
-        ground = Base(facts["base_kind"], str(base) if base is not None else facts["base"])
-        config, model = LoraConfig.from_pretrained(str(folder)), _empty(folder)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: the adapter cannot be read ({error}).") from error
-    known, needed = ground.tensors(), model.state_dict().keys() - trained.keys()
+        lora = LoraConfig.from_pretrained(str(folder))
+    except Exception as error:  # whatever values of other types make PEFT raise
+        message = f"the adapter's settings cannot be read ({error})."
+        raise CheckpointError(f"{folder / CONFIG_FILE}: {message}") from error
+    trained, matrices = read_tensors(folder / TRAINED_FILE), read_tensors(folder / LORA_FILE)
+    known = ground.tensors()
+    model = GenRetModel(check_sizes(folder, entries_of({**known, **trained})))
+    needed = model.state_dict().keys() - trained.keys()
     right = needed <= known.keys()
-    if not right or _checksum({name: known[name] for name in needed}) != facts["base_sha256"]:
+    if not right or checksum({name: known[name] for name in needed}) != facts["base_sha256"]:
         raise CheckpointError(
             f"{ground.name}: not the base of the adapter {folder}, which was trained on "
             f"{facts['base']}; the weights it stands on are others."
@@ -276,13 +281,18 @@ def load_adapter(
     }
     try:
         model.load_state_dict({**{name: known[name] for name in needed}, **trained})
-        put_lora(model, Lora(config, named))
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: the adapter does not fit itself ({error}).") from error
+        raise CheckpointError(f"{folder}: {TRAINED_FILE} does not fit ({error}).") from error
     wrong = model.index.check()
     if wrong is not None:
-        raise CheckpointError(f"{folder}: {wrong}.")
-    model.open_vectors(str(folder / checkpoints.VECTORS_FILE))
+        raise CheckpointError(f"{folder / TRAINED_FILE}: {wrong}.")
+    vectors = folder / checkpoints.VECTORS_FILE
+    check_vectors(vectors, model.config.num_documents, model.config.vector_dim)
+    try:
+        put_lora(model, Lora(lora, named))
+    except Exception as error:  # whatever settings of other types make PEFT raise
+        raise CheckpointError(f"{folder}: {LORA_FILE} does not fit ({error}).") from error
+    model.open_vectors(str(vectors))
     if merge:
         merge_lora(model)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -292,9 +302,14 @@ def load_adapter(
     return model
 
 
-def _empty(folder: Path) -> GenRetModel:
-    """A model of the folder's configuration; every weight is still to come."""
-    return GenRetModel(GenRetConfig.from_pretrained(str(folder)))
+def _ground(folder: Path, facts: Mapping[str, str], base: str | Path | None) -> Base:
+    """What an adapter says that it stands on, or where that is now."""
+    kinds: dict[str | None, Literal["encoder", "checkpoint"]]
+    kinds = {"encoder": "encoder", "checkpoint": "checkpoint"}
+    kind, name = kinds.get(facts.get("base_kind")), facts.get("base")
+    if kind is None or not name or "base_sha256" not in facts:
+        raise CheckpointError(f"{folder / TRAINED_FILE}: it does not say what its base is.")
+    return Base(kind, name if base is None else str(base))
 
 
 def _equal(one: Tensor, other: Tensor | None) -> bool:
@@ -302,13 +317,3 @@ def _equal(one: Tensor, other: Tensor | None) -> bool:
     if other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(one.cpu(), other.cpu())
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, kinds, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -27,6 +27,7 @@ from hf_genret.manifest import (
 )
 from hf_genret.modeling import GenRetModel
 from hf_genret.outputs import keep_others
+from hf_genret.sizes import check_sizes
 
 if TYPE_CHECKING:
     from hf_genret.retriever import GenRetriever
@@ -122,6 +123,7 @@ def load_model(folder: Path, dtype: torch.dtype | str | None, device: str | None
         CheckpointError: Damaged files, sizes that disagree, weights that are missing.
     """
     options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    check_sizes(folder)
     try:
         model, info = GenRetModel.from_pretrained(
             str(folder), local_files_only=True, output_loading_info=True, **options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -10,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hf_genret.encoding import ItemSource, QuerySource, TokenTable, backbone_vectors
+from hf_genret.errors import CheckpointError
 from hf_genret.files import atomic_file
 from hf_genret.modeling import GenRetModel
+from hf_genret.tensor_files import checksum, read_metadata, read_tensors
 
 _DIGEST = 16  # bytes of a text's checksum
 
@@ -49,7 +51,8 @@ def kept_vectors(
     missing = np.ones(len(texts), dtype=bool)
     for path in sorted(folder.glob(f"{encoder}-*.safetensors")):
         if missing.any():
-            _take(path, texts, out, missing)
+            with contextlib.suppress(CheckpointError):  # damaged: the texts are encoded anew
+                _take(path, texts, out, missing)
     if missing.any():
         rows = np.flatnonzero(missing)
         vectors = backbone_vectors(model, source, numbers=rows)
@@ -59,25 +62,32 @@ def kept_vectors(
 
 
 def _take(path: Path, texts: np.ndarray, out: Tensor, missing: np.ndarray) -> None:
-    """Fill rows of `out` from one file and strike them off what is missing."""
-    with safe_open(path, framework="pt") as file:
-        known = np.ascontiguousarray(file.get_tensor("texts").numpy()).view(f"S{_DIGEST}")[:, 0]
-        order = np.argsort(known)
-        rows = np.flatnonzero(missing)
-        place = np.searchsorted(known, texts[rows], sorter=order).clip(max=len(known) - 1)
-        place = order[place]
-        fits = known[place] == texts[rows]
-        if fits.any():
-            vectors = file.get_tensor("vectors")
-            out[torch.from_numpy(rows[fits])] = vectors[torch.from_numpy(place[fits])]
-            missing[rows[fits]] = False
+    """Fill rows of `out` from one file and strike them off what is missing.
+
+    Raises:
+        CheckpointError: When the file is not as it was written.
+    """
+    tensors = read_tensors(path)
+    if read_metadata(path).get("checksum") != checksum(tensors):
+        raise CheckpointError(f"{path}: the file is damaged, or of another version.")
+    known = np.ascontiguousarray(tensors["texts"].numpy()).view(f"S{_DIGEST}")[:, 0]
+    order = np.argsort(known)
+    rows = np.flatnonzero(missing)
+    place = np.searchsorted(known, texts[rows], sorter=order).clip(max=len(known) - 1)
+    place = order[place]
+    fits = known[place] == texts[rows]
+    if fits.any():
+        vectors = tensors["vectors"][torch.from_numpy(place[fits])]
+        out[torch.from_numpy(rows[fits])] = vectors
+        missing[rows[fits]] = False
 
 
 def _write(folder: Path, encoder: str, texts: np.ndarray, vectors: Tensor) -> None:
     name = f"{encoder}-{hashlib.sha256(texts.tobytes()).hexdigest()[:32]}.safetensors"
     bytes_of_texts = torch.from_numpy(texts.view(np.uint8).reshape(len(texts), _DIGEST))
+    tensors = {"vectors": vectors.contiguous(), "texts": bytes_of_texts}
     with atomic_file(folder / name) as fresh:
-        save_file({"vectors": vectors.contiguous(), "texts": bytes_of_texts}, fresh)
+        save_file(tensors, fresh, metadata={"checksum": checksum(tensors)})
 
 
 def _encoder(model: GenRetModel, source: ItemSource | QuerySource) -> Any:

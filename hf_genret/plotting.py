@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hf_genret.errors import CheckpointError, ConfigError, MissingExtraError
 
 KEY = "distributions"
 FORMATS = (".png", ".svg", ".pdf")
+_LEVELS = 64  # an id has fewer
 _NAME = 60  # characters of a name shown
 
 
@@ -30,10 +32,21 @@ def read_distributions(
     Raises:
         CheckpointError: When the checkpoint has no such record.
     """
-    if not isinstance(record.get(KEY), list):
+    try:
+        entries = [
+            {
+                "name": str(entry["name"]),
+                "level": operator.index(entry["level"]),
+                "steps": [operator.index(step) for step in entry["steps"]],
+                "probabilities": np.asarray(entry["probabilities"], dtype=float).tolist(),
+            }
+            for entry in record[KEY]
+        ]
+        if not all(1 <= entry["level"] <= _LEVELS and entry["steps"] for entry in entries):
+            raise ValueError("a level or step that cannot be")
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         message = "this checkpoint holds no record of how its code distributions moved in training."
-        raise CheckpointError(message if folder is None else f"{folder}: {message}")
-    entries: list[dict[str, Any]] = record[KEY]
+        raise CheckpointError(message if folder is None else f"{folder}: {message}") from error
     return entries
 
 

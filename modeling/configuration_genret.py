@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import math
+import operator
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -147,7 +150,7 @@ class GenRetConfig(PreTrainedConfig):
         self.normalize = normalize
         self.query_adapter = query_adapter
         self.item_adapter = item_adapter
-        self.codebook_sizes = list(map(int, [32, 32] if codebook_sizes is None else codebook_sizes))
+        self.codebook_sizes = _whole_numbers("codebook_sizes", codebook_sizes or [32, 32])
         self.share_levels = share_levels
         self.decoder_type = decoder_type
         self.decoder_dim = decoder_dim
@@ -182,9 +185,30 @@ class GenRetConfig(PreTrainedConfig):
         self.max_document_length = max_document_length
         self.num_documents = num_documents
         self.num_paths = num_paths
-        self.num_nodes = list(num_nodes) if num_nodes else [0] * len(self.codebook_sizes)
+        self.num_nodes = _whole_numbers("num_nodes", num_nodes or [0] * len(self.codebook_sizes))
+        self._check_types()
         self._check()
         super().__init__(**{**copy.deepcopy(_FOR_TRANSFORMERS), **kwargs})
+
+    def _check_types(self) -> None:
+        """Refuse a value of another type than its default, and a number that cannot be."""
+        for name, default in _DEFAULTS.items():
+            value, kind = getattr(self, name), type(default)
+            if kind is type(None):
+                if not (value is None or isinstance(value, dict)):
+                    raise ValueError(f"{name} must be settings by name or null, found {value!r}.")
+                continue
+            numbers = (int, float) if kind is float else (kind,)
+            if not isinstance(value, numbers) or (isinstance(value, bool) and kind is not bool):
+                raise ValueError(f"{name} must be {_SPOKEN[kind]}, found {value!r}.")
+            if kind is float and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, found {value!r}.")
+            if kind is int and value < _LEAST.get(name, 1):
+                raise ValueError(f"{name} must be at least {_LEAST.get(name, 1)}, found {value}.")
+            if name.endswith("dropout") and not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in 0..1, found {value}.")
+        if self.num_nodes and min(self.num_nodes) < 0:
+            raise ValueError(f"num_nodes must be 0 or above, found {self.num_nodes}.")
 
     def _check(self) -> None:
         """Refuse settings that contradict each other, in one sentence each."""
@@ -291,3 +315,22 @@ class GenRetConfig(PreTrainedConfig):
         """The configuration that sizes the caches of generate(): this one."""
         del decoder, encoder
         return self
+
+
+_SPOKEN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_LISTS = ("codebook_sizes", "num_nodes")
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(GenRetConfig.__init__).parameters.items()
+    if parameter.default is not inspect.Parameter.empty and name not in _LISTS
+}
+_LEAST = dict.fromkeys(("indexer_hidden", "num_documents", "num_paths", "decoder_layers"), 0)
+"""The smallest value of whole numbers; 1 for all others."""
+
+
+def _whole_numbers(name: str, values: Any) -> list[int]:
+    """A list of whole numbers, whatever kind of sequence it came as."""
+    try:
+        return [operator.index(value) for value in values]
+    except TypeError as error:
+        raise ValueError(f"{name} must be a list of whole numbers, found {values!r}.") from error

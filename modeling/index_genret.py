@@ -16,6 +16,7 @@ from torch.nn import functional
 from .configuration_genret import GenRetConfig
 
 CHUNK = 2**20  # ids that are packed or checked at once
+_INTEGERS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 class DocidIndex(nn.Module):
@@ -267,8 +268,9 @@ class DocidIndex(nn.Module):
 
         Sound means that the trie, the buckets and the paths say the same thing.
         """
-        if len(self) == 0:
-            return None
+        wrong = self._wrong_kinds()
+        if wrong is not None or len(self) == 0:
+            return wrong
         self._derived = {}
         nodes = [1, *self.num_nodes]
         for level in range(self.num_levels):
@@ -288,6 +290,16 @@ class DocidIndex(nn.Module):
             return "the documents of the id index do not fit its paths"
         if not torch.equal(self.locate(self.paths), self.leaf_of_path()):
             return "the paths of the id index are not those of its trie"
+        return None
+
+    def _wrong_kinds(self) -> str | None:
+        """What is wrong with the types and axes of the buffers; pointers of halves lead nowhere."""
+        for name, buffer in self.named_buffers(recurse=False):
+            axes = 2 if name == "paths" else 1
+            if buffer.ndim != axes or buffer.dtype not in _INTEGERS:
+                return f"{name} of the id index is not of whole numbers along {axes} axes"
+        if self.paths.shape[1] != self.num_levels:
+            return f"paths of the id index have {self.paths.shape[1]} levels, not {self.num_levels}"
         return None
 
     def _apply(self, *args: Any, **kwargs: Any) -> DocidIndex:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hf_genret import adapters
 from hf_genret.adapters import Base, merge_lora, save_adapter, take_lora
@@ -44,7 +45,14 @@ from hf_genret.training.new_documents import (
 from hf_genret.training.objectives import OBJECTIVES
 from hf_genret.training.processes import is_main, main_says, wait, world_size
 from hf_genret.training.recipes import Recipe, load_recipe
-from hf_genret.training.run_folder import arguments, identity, prepare
+from hf_genret.training.run_folder import (
+    arguments,
+    begun,
+    disk_named,
+    identity,
+    prepare,
+    work_folder,
+)
 from hf_genret.training.systems import Bench, same_corpus, save_untrained
 from hf_genret.training.watch import recorded
 
@@ -62,6 +70,10 @@ def train(
 ) -> dict[str, Any]:
     """Train a recipe on a data set and save the checkpoint.
 
+    The same seed gives the same weights, bit by bit, on the same machine with the same versions
+    and the same number of threads. Other threads add up in another order: the last bits differ,
+    and what follows from them. `training.json` records the number (`training.threads`).
+
     Args:
         data: Folder, file or `datasets` name, as `load_data` takes it.
         recipe: Name or YAML file.
@@ -76,19 +88,21 @@ def train(
     Returns:
         The report on dev (on no split when there is none), with the log of the stages.
     """
-    check_output(output, overwrite=overwrite or resume)
+    place = check_output(output, overwrite=overwrite or resume)
     plan = load_recipe(recipe, settings, task_of(data))
     command = _command("train", data, recipe, settings, seed) + reading_words(reading)
-    return train_on(
-        load_data(data, **(reading or {})),
-        plan,
-        Path(output),
-        resume=resume,
-        seed=seed,
-        command=command,
-        encodings=None if encodings is None else Path(encodings),
-        overwrite=overwrite or resume,
-    )
+    work = work_folder(place)
+    with begun(work, resume):
+        return train_on(
+            load_data(data, **(reading or {})),
+            plan,
+            place,
+            resume=resume,
+            seed=seed,
+            command=command,
+            encodings=None if encodings is None else Path(encodings),
+            overwrite=overwrite,
+        )
 
 
 def train_on(
@@ -103,9 +117,25 @@ def train_on(
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """`train` on data that is loaded already."""
+    output = check_output(output, overwrite=overwrite or resume)
+    work = work_folder(output)
+    with begun(work, resume), disk_named(work):
+        return _train_in(work, data, recipe, output, seed, command, resume, encodings, overwrite)
+
+
+def _train_in(
+    work: Path,
+    data: RetrievalData,
+    recipe: Recipe,
+    output: Path,
+    seed: int,
+    command: str,
+    resume: bool,
+    encodings: Path | None,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """`train_on` in the folder of the run."""
     began = time.perf_counter()
-    output = check_output(output, overwrite=overwrite)
-    work = output.with_name(output.name + ".run")
     # The arguments bring several processes together, so they come before the first file.
     args = arguments(work, seed)
     last = _last_stage_on_ids(recipe)
@@ -115,7 +145,7 @@ def train_on(
     if recipe.task != "text":
         decided = recipe.search.exclude_history is None
         note_repeats(data, data.splits, start.data.exclude_history, decided)
-    prepare(work, resume, identity(data, recipe, seed))
+    prepare(work, resume, identity(data, recipe, seed), overwrite=overwrite)
     learns = any("encoder" in stage.train for stage in recipe.stages)
     if learns and start.tokenizer is not None and is_main():
         save_untrained(start.model, work / _BESIDE)
@@ -353,6 +383,7 @@ def _facts(data: RetrievalData, start: Start) -> dict[str, Any]:
     pairs, queries = len(start.data.pair_query), len(start.data.train)
     facts: dict[str, Any] = {
         "processes": world_size(),
+        "threads": torch.get_num_threads(),
         "queries": queries,
         "pairs": pairs,
         "own_queries": len(data.splits.get("train", ())),

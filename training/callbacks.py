@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import (
@@ -21,8 +21,10 @@ from transformers import (
 )
 
 from hf_genret.errors import ConfigError
+from hf_genret.tensor_files import read_metadata, read_tensors
 
 BEST_FILE = "best.safetensors"
+_ABSENT = object()
 
 
 class KeepBest(TrainerCallback):
@@ -91,14 +93,10 @@ class KeepBest(TrainerCallback):
 
     def load(self, folder: str | Path) -> None:
         """Read it back; a folder without it leaves everything as it is."""
-        from safetensors import safe_open
-
         path = Path(folder) / BEST_FILE
         if not path.is_file():
             return
-        self.weights = load_file(path)
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata()
+        self.weights, facts = read_tensors(path), read_metadata(path)
         self.value = float(facts["value"])
         self.step, self.waited = int(facts["step"]), int(facts["waited"])
 
@@ -128,7 +126,7 @@ class StageRules(TrainerCallback):
     def __init__(self, model: PreTrainedModel, set_epoch: Callable[[int], None]) -> None:
         self.set_epoch = set_epoch
         self.tokens = [
-            (config, name, getattr(config, name, None))
+            (config, name, vars(config).get(name, _ABSENT))
             for config in (model.config, model.generation_config)
             for name in ("bos_token_id", "eos_token_id", "pad_token_id")
         ]
@@ -139,7 +137,10 @@ class StageRules(TrainerCallback):
         """Put the special tokens back."""
         del args, state, control, kwargs
         for config, name, value in self.tokens:
-            setattr(config, name, value)
+            if value is not _ABSENT:
+                setattr(config, name, value)
+            elif name in vars(config):  # absent again, as in a run that began after the last step
+                delattr(config, name)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -6,10 +6,12 @@ import copy
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from hf_genret.errors import CheckpointError
 from hf_genret.modeling import GenRetModel
+from hf_genret.sizes import entries_of
+from hf_genret.tensor_files import read_tensors
 from hf_genret.training.arguments import GenRetTrainingArguments
 from hf_genret.training.batches import TrainingData
 from hf_genret.training.curriculum import Stage
@@ -68,12 +70,28 @@ def load_control(model: GenRetModel, folder: str | Path, ids: str) -> GenRetMode
     """A copy of the model with a control's decoder, heads and ids.
 
     Raises:
-        CheckpointError: When the checkpoint has no such control.
+        CheckpointError: When the checkpoint has no such control, or a damaged one.
     """
     path = Path(folder) / FOLDER / f"{ids}.safetensors"
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no control '{ids}'; train with controls=[{ids}].")
+    parts = read_tensors(path)
+    header, own = entries_of(parts), entries_of(model.state_dict())
+    for name in sorted(name for name in own if name.startswith(_PARTS)):
+        fits = name in header and (name.startswith("index.") or header[name] == own[name])
+        if not fits:
+            raise CheckpointError(
+                f"{path}: '{name}' is missing or of another size than the model's."
+            )
     control = copy.deepcopy(model)
-    control.load_state_dict(load_file(path), strict=False)
+    try:
+        control.load_state_dict({n: v for n, v in parts.items() if n in own}, strict=False)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: the control does not fit the model ({error}).") from error
+    wrong = control.index.check()
+    if wrong is None and control.config.num_documents > model.config.num_documents:
+        wrong = "its ids name documents that the model does not have"
+    if wrong is not None:
+        raise CheckpointError(f"{path}: {wrong}.")
     control.set_vectors(model.vectors)
     return control

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hf_genret.errors import CheckpointError, ConfigError
-from hf_genret.files import atomic_write_text
 from hf_genret.indexing.paths import flat_paths
+from hf_genret.sealed import seal, unseal
+from hf_genret.tensor_files import read_tensors
 from hf_genret.training.processes import main_says
 
 STATE_FILE = "curriculum.json"
@@ -168,7 +168,10 @@ class RunState:
         self.paths = main_says(self.paths)
 
     def save(self, folder: str | Path) -> None:
-        """Write the state into a checkpoint folder; the JSON, which names it whole, comes last."""
+        """Write the state into a checkpoint folder; the JSON, which names it whole, comes last.
+
+        It seals all files of the folder but those that other processes may still be writing.
+        """
         folder = Path(folder)
         codes = {"codes": self.codes.contiguous(), "start_codes": self.start_codes.contiguous()}
         codes |= {} if self.paths is None else {"paths": self.paths.contiguous()}
@@ -182,21 +185,21 @@ class RunState:
             "findings": self.findings,
             "seconds": self.earlier + time.perf_counter() - self._began,
         }
-        atomic_write_text(folder / STATE_FILE, json.dumps(facts, indent=1) + "\n")
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        mine = [path for path in files if not path.name.startswith("rng_state_")]
+        seal(folder / STATE_FILE, facts, (path for path in mine if path.name != STATE_FILE))
 
     @classmethod
     def load(cls, folder: str | Path) -> RunState:
         """Read the state back.
 
         Raises:
-            CheckpointError: When the folder holds no state of a run.
+            CheckpointError: When the folder holds no state of a run, or a damaged one.
         """
         folder = Path(folder)
-        try:
-            facts = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-            tensors = load_file(folder / CODES_FILE)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder} holds no state to resume from ({error}).") from error
+        if not (folder / STATE_FILE).is_file():
+            raise CheckpointError(f"{folder} holds no state to resume from.")
+        facts, tensors = unseal(folder / STATE_FILE), read_tensors(folder / CODES_FILE)
         return cls(
             int(facts["stage"]),
             tensors["codes"],

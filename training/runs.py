@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_genret.data import Queries, RetrievalData
 from hf_genret.encoding import QuerySource, pooled_vectors
+from hf_genret.errors import CheckpointError
 from hf_genret.evaluation import (
     Run,
     ape_report,
@@ -171,7 +172,14 @@ def _known_documents(folder: Path | None, data: RetrievalData) -> np.ndarray | N
     """Whether training knew each document, [N] bool; None where nothing was left out."""
     if folder is None or not (folder / NEW_FILE).is_file():
         return None
-    new = set(json.loads((folder / NEW_FILE).read_text(encoding="utf-8")))
+    try:
+        names = json.loads((folder / NEW_FILE).read_text(encoding="utf-8"))
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("something else")
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"{folder / NEW_FILE}: a list of document ids was expected, found {error}."
+        raise CheckpointError(message) from error
+    new = set(names)
     return np.asarray([name not in new for name in data.documents.ids])
 
 

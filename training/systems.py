@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from hf_genret.adapters import merge_lora
@@ -17,13 +17,14 @@ from hf_genret.data import Queries, RetrievalData
 from hf_genret.dataset_search import search_dataset
 from hf_genret.documents import DocumentStore
 from hf_genret.encoding import ItemSource, QuerySource, pooled_vectors
-from hf_genret.errors import ConfigError, DataError, MissingExtraError
+from hf_genret.errors import CheckpointError, ConfigError, DataError, MissingExtraError
 from hf_genret.evaluation import Run, evaluate_run
 from hf_genret.evaluation.own_documents import leave_own_out, own_documents
 from hf_genret.evaluation.query_loss import query_loss
 from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
 from hf_genret.same_texts import check_same_texts
+from hf_genret.tensor_files import read_tensors
 from hf_genret.training.controls import FOLDER, load_control
 from hf_genret.training.runs import (
     DEPTH,
@@ -179,7 +180,12 @@ class Bench:
         model.encoder.query_adapter = model.encoder.item_adapter = None
         if self._has(UNTRAINED_FILE) and self.folder is not None:
             encoder: nn.Module = model.encoder.query
-            encoder.load_state_dict(load_file(self.folder / FOLDER / UNTRAINED_FILE))
+            path = self.folder / FOLDER / UNTRAINED_FILE
+            try:
+                encoder.load_state_dict(read_tensors(path))
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())
+                raise CheckpointError(f"{path}: not the model's encoder ({reason}).") from error
         elif self.retriever.model.encoder.item_adapter is None:
             return model  # a frozen encoder: the items' vectors are still right
         documents = self.data.documents

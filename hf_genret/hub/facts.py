@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_genret.errors import CheckpointError
 from hf_genret.evaluation.health import check_ids
 from hf_genret.manifest import TRAINING_FILE
+from hf_genret.sealed import read_object
 
 if TYPE_CHECKING:
     from hf_genret.retriever import GenRetriever
@@ -20,10 +21,9 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object of a file, None where there is none that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(path)
+    except CheckpointError:
         return None
-    return content if isinstance(content, dict) else None
 
 
 def training_record(retriever: GenRetriever) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_nothing_half_written_is_read(tmp_path, tiny, model, monkeypatch):
     encoder, tokenizer = model
     source = ItemSource(encoder, tiny.documents, tokenizer)
 
-    def die(tensors: Any, path: Path) -> None:
+    def die(tensors: Any, path: Path, **_: Any) -> None:
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -158,9 +158,9 @@ def test_two_writers_at_once(tmp_path, tiny, model, monkeypatch):
     source = ItemSource(encoder, tiny.documents, tokenizer)
     real = room.save_file
 
-    def save(tensors: Any, path: Path) -> None:
+    def save(tensors: Any, path: Path, **about: Any) -> None:
         monkeypatch.setattr(room, "save_file", real)
-        real(tensors, path)
+        real(tensors, path, **about)
         kept_vectors(encoder, source, tmp_path)  # the other one begins now and is faster
 
     monkeypatch.setattr(room, "save_file", save)

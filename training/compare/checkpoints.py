@@ -11,12 +11,13 @@ from hf_genret.data import RetrievalData
 from hf_genret.errors import CheckpointError, GenRetError
 from hf_genret.evaluation import scrub_command
 from hf_genret.manifest import TRAINING_FILE, check_manifest, read_manifest, weights_digest
+from hf_genret.sealed import read_object
 from hf_genret.training import api
 from hf_genret.training.compare.names import System
 from hf_genret.training.compare.plan import START, Plan
 from hf_genret.training.given import shown_setting
 from hf_genret.training.recipes import Recipe
-from hf_genret.training.run_folder import identity
+from hf_genret.training.run_folder import IDENTITY, identity, work_folder
 
 
 class Checkpoints:
@@ -80,7 +81,8 @@ class Checkpoints:
         wanted = json.loads(json.dumps(identity(self.data, recipe, seed)))
         if _recorded(place) == wanted:
             return place
-        interrupted = _interrupted(place.with_name(place.name + ".run")) == wanted
+        work = work_folder(place)
+        interrupted = _interrupted(work) == wanted
         self.tell(f"{system.name}, seed {seed}: {'going on' if interrupted else 'training'}")
         api.train_on(
             self.data,
@@ -90,7 +92,7 @@ class Checkpoints:
             command=self.command(system, seed),
             resume=interrupted,
             encodings=self.encodings,
-            overwrite=self.overwrite or not _sound(place),
+            overwrite=self.overwrite or not (_sound(place) or work.exists()),
         )
         return place
 
@@ -134,11 +136,9 @@ def training_record(checkpoint: Path) -> dict[str, Any]:
         CheckpointError: When it says nothing.
     """
     try:
-        text = (checkpoint / TRAINING_FILE).read_text(encoding="utf-8")
-        record: dict[str, Any] = json.loads(text)
-    except (OSError, ValueError) as error:
+        return read_object(checkpoint / TRAINING_FILE)
+    except CheckpointError as error:
         raise CheckpointError(f"{checkpoint} holds no record of its training.") from error
-    return record
 
 
 def _recorded(checkpoint: Path) -> dict[str, Any] | None:
@@ -149,11 +149,11 @@ def _recorded(checkpoint: Path) -> dict[str, Any] | None:
         record = training_record(checkpoint)
     except (CheckpointError, OSError):
         return None
-    if manifest is None or not manifest.get("data"):
+    if manifest is None or not isinstance(manifest.get("data"), dict):
         return None
     return {
         "data": manifest["data"].get("fingerprint"),
-        "seed": manifest["seed"],
+        "seed": manifest.get("seed"),
         "recipe": record.get("recipe"),
     }
 
@@ -166,7 +166,7 @@ def _sound(checkpoint: Path) -> bool:
 def _interrupted(work: Path) -> dict[str, Any] | None:
     """The identity of an interrupted run; None where there is none."""
     try:
-        found: dict[str, Any] = json.loads((work / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_object(work / "run.json")
+    except CheckpointError:
         return None
-    return found
+    return {name: value for name, value in found.items() if name in IDENTITY}

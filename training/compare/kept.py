@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from hf_genret.errors import CheckpointError
 from hf_genret.evaluation import Run
 from hf_genret.evaluation.report import plain
-from hf_genret.files import atomic_file, atomic_write_text
+from hf_genret.files import atomic_file
+from hf_genret.sealed import seal, unseal
 
 
 def save_measured(place: Path, run: Run, facts: dict[str, Any], identity: dict[str, Any]) -> None:
@@ -34,25 +35,24 @@ def save_measured(place: Path, run: Run, facts: dict[str, Any], identity: dict[s
         "notes": run.notes,
         "facts": run.facts,
     }
-    whole = plain({"identity": identity, "run": about, "facts": facts})
-    atomic_write_text(json_file, json.dumps(whole, indent=1) + "\n")
+    arrays = place.with_name(place.name + ".safetensors")
+    seal(json_file, plain({"identity": identity, "run": about, "facts": facts}), [arrays])
 
 
 def load_measured(place: Path, identity: dict[str, Any]) -> tuple[Run, dict[str, Any]] | None:
-    """A run and its figures; None where there are none of this identity.
+    """A run and its figures; None where there are none of this identity, or damaged ones.
 
     Args:
         place: Path without ending.
         identity: What they have to be figures of.
     """
     try:
-        text = place.with_name(place.name + ".json").read_text(encoding="utf-8")
-        whole: dict[str, Any] = json.loads(text)
-        if whole["identity"] != plain(identity):
-            return None
-        arrays = load_file(place.with_name(place.name + ".safetensors"))
-    except (OSError, ValueError, KeyError):
+        whole = unseal(place.with_name(place.name + ".json"))
+    except CheckpointError:
         return None
+    if whole["identity"] != plain(identity):
+        return None
+    arrays = load_file(place.with_name(place.name + ".safetensors"))
     return run_from(arrays, whole["run"]), whole["facts"]
 
 

@@ -14,13 +14,15 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from hf_genret.data import Queries, RetrievalData
+from hf_genret.errors import CheckpointError
 from hf_genret.evaluation import Run, per_query
 from hf_genret.evaluation.bootstrap import summarise
 from hf_genret.evaluation.expectation import expectation_metrics
 from hf_genret.evaluation.report import plain
-from hf_genret.files import atomic_folder, atomic_write_text
+from hf_genret.files import atomic_folder
 from hf_genret.modeling import GenRetModel
 from hf_genret.retriever import GenRetriever
+from hf_genret.sealed import seal, unseal
 from hf_genret.training.build import search_beams
 from hf_genret.training.compare.checkpoints import training_record
 from hf_genret.training.compare.measure import Measurer, has_ids, machine
@@ -96,18 +98,16 @@ def save_cell(folder: Path, facts: Facts, values: Values) -> None:
     """Write a cell: complete or absent."""
     with atomic_folder(folder) as fresh:
         save_file({name: v.astype(np.float32) for name, v in values.items()}, fresh / VALUES)
-        atomic_write_text(fresh / FACTS, json.dumps(plain(facts), indent=1) + "\n")
+        seal(fresh / FACTS, plain(facts), [fresh / VALUES])
 
 
 def load_cell(folder: Path, identity: str) -> tuple[Facts, Values] | None:
-    """A cell's figures; None where there are none of this identity."""
+    """A cell's figures; None where there are none of this identity, or damaged ones."""
     try:
-        facts: Facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        if facts.get("identity") != identity:
-            return None
-        return facts, load_file(folder / VALUES)
-    except (OSError, ValueError):
+        facts: Facts = unseal(folder / FACTS)
+    except CheckpointError:
         return None
+    return (facts, load_file(folder / VALUES)) if facts.get("identity") == identity else None
 
 
 def measure(
