@@ -189,7 +189,10 @@ def as_documents(documents: Documents | Sequence[Mapping[str, Any]] | str | Path
         from hf_genret.data.collecting import collect_documents
         from hf_genret.data.reading import Table
 
-        records = [(line, dict(record)) for line, record in enumerate(documents, start=1)]
+        records = [
+            (line, {str(name): value for name, value in record.items()})
+            for line, record in enumerate(documents, start=1)
+        ]
         table = Table("documents", records)
         collected = collect_documents(table)
         table.notices.warn()

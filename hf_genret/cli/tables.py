@@ -108,10 +108,12 @@ def show_facts(output: Output, facts: Mapping[str, Any], indent: int = 0) -> Non
 
 
 def hit_record(hit: Any) -> dict[str, Any]:
-    """A hit as plain values: id, score, docid, and what the document has of title and text."""
+    """A hit as plain values: id, score, docid, and what the document has beside its id."""
     record = {"id": hit.id, "score": float(hit.score), "docid": [int(code) for code in hit.docid]}
-    document = getattr(hit, "document", None) or {}
-    return record | {name: document[name] for name in ("title", "text") if document.get(name)}
+    document = dict(getattr(hit, "document", None) or {})
+    document.pop("id", None)
+    record |= {name: text for name in ("title", "text") if (text := document.pop(name, ""))}
+    return record | ({"extra": document} if document else {})
 
 
 def _fact(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,18 +33,19 @@ class Filter:
     def __init__(self, documents: DocumentStore) -> None:
         self.documents = documents
         self.fields = [name for name in documents.columns if name not in (IDS, "text")]
-        self._kept: dict[tuple[str, str], list[str]] = {}
+        self._with = lru_cache(_KEPT)(self._holding)
 
     def only(self, field: Any, value: Any) -> list[str] | None:
         """Ids of the documents that may be found, None for all.
 
-        `id` takes ids with commas or line ends between them. Any other field leaves the documents
-        that hold the value there, upper and lower case alike.
+        `id` takes ids with commas or line ends between them. A text leaves the documents that hold
+        the value in it, any other field those that have this very value; upper and lower case
+        alike.
 
         Raises:
             DataError: An unknown field or id, too long a value, or nothing left.
         """
-        field, value = str(field or "").strip(), str(value or "").strip()
+        field, value = str(field or "").strip(), ("" if value is None else str(value)).strip()
         if not field or not value:
             return None
         if len(value) > LONGEST_FILTER:
@@ -52,20 +55,14 @@ class Filter:
         if field not in self.fields:
             known = ", ".join([IDS, *self.fields])
             raise DataError(f"documents have no field '{field}'; they have {known}.")
-        key = field, value.lower()
-        if key not in self._kept:
-            wanted = key[1]
-            found = [
-                document["id"]
-                for document in self.documents
-                if wanted in str(document[field] or "").lower()
-            ]
-            if not found:
-                raise DataError(f"no document holds '{value[:80]}' in its field '{field}'.")
-            if len(self._kept) >= _KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = found
-        return self._kept[key]
+        ids = self._with(field, value.lower())
+        if not ids:
+            raise DataError(f"no document holds '{value[:80]}' in its field '{field}'.")
+        return ids
+
+    def _holding(self, field: str, wanted: str) -> list[str]:
+        """Ids of the documents whose field holds a value, in lower case."""
+        return [document["id"] for document in self.documents if _holds(document[field], wanted)]
 
     def rows(self, only: Only | None) -> torch.Tensor | None:
         """The same as a mask over document rows."""
@@ -79,7 +76,7 @@ class Filter:
         for number, document in enumerate(self.documents):
             if number == _READ or len(counts) > _FEW_VALUES:
                 break
-            counts[str(document[field] or "")] += 1
+            counts[_shown(document[field])] += 1
         few = len(counts) <= _FEW_VALUES and len(counts) < sum(counts.values())
         return [value for value, _ in counts.most_common() if value] if few else []
 
@@ -90,3 +87,22 @@ class Filter:
         for identifier in ids:
             self.documents.row_of(identifier)
         return ids
+
+
+def _holds(value: Any, wanted: str) -> bool:
+    """Whether a text has the wanted one in it, or anything else is what was wanted."""
+    if isinstance(value, str):
+        return wanted in value.lower()
+    if wanted == _shown(value).lower():
+        return True
+    try:
+        return isinstance(value, float) and float(wanted) == value  # 5 where 5.0 is held
+    except ValueError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    """A field's value as it is offered and typed: texts as they are, others as JSON writes them."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from hf_genret import __version__
 from hf_genret.cli.main import app, main
+from hf_genret.cli.tables import hit_record
 from hf_genret.errors import ConfigError, DataError
+from hf_genret.hits import Hit
 
 COMMANDS = [
     "quickstart",
@@ -155,6 +157,19 @@ def test_json_on_standard_output_stands_alone(calls, capsys):
         "hits": [{"id": "d1", "score": 0.5, "docid": [1, 2], "title": "A title", "text": "words"}],
     }
     assert "A title" in shown.err
+
+
+def test_a_hit_as_json_has_the_other_columns():
+    """With their types, in a part of their own, so that none can hide a score."""
+    document = {"id": "d", "title": "", "text": "x", "score": "high", "price": 4.5, "sold": False}
+    hit = Hit("d", 0.5, (1, 2), document)
+    assert hit_record(hit) == {
+        "id": "d",
+        "score": 0.5,
+        "docid": [1, 2],
+        "text": "x",
+        "extra": {"score": "high", "price": 4.5, "sold": False},
+    }
 
 
 def test_index_loads_indexes_saves(calls, tmp_path):

@@ -13,8 +13,10 @@ from hf_genret.demo.answers import EMPTY, Answers
 from hf_genret.demo.browser import browser_html
 from hf_genret.demo.compare import compare_html
 from hf_genret.demo.examples import example_queries
+from hf_genret.demo.filters import Filter
 from hf_genret.demo.limits import MOST_HITS, clean_k
 from hf_genret.demo.results import results_html
+from hf_genret.documents import DocumentStore
 from hf_genret.errors import DataError, MissingExtraError
 
 
@@ -102,6 +104,39 @@ def test_values_of_a_field_are_offered_where_they_are_few(answers):
     assert set(answers.filter.choices("place")[:2]) == {"hill", "roof"}
     assert answers.filter.choices("id") == []
     assert answers.filter.choices("title")[0].startswith("The ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "ids"),
+    [
+        ("price", "5", ["a"]),
+        ("price", "15.0", ["b"]),
+        ("price", 0, ["c"]),
+        ("sold", "True", ["a", "c"]),
+        ("sold", False, ["b"]),
+        ("size", '{"CM": 3}', ["b"]),
+        ("year", "1999", ["a"]),
+    ],
+)
+def test_a_filter_of_numbers_and_truth_values(field, value, ids):
+    """What is no text has to be the value itself: 5 is not found in 15."""
+    extra = {
+        "price": [5.0, 15.0, 0.0],
+        "sold": [True, False, True],
+        "size": [{"cm": 13}, {"cm": 3}, None],
+        "year": [1999, 19990, None],
+    }
+    documents = Documents(["a", "b", "c"], [""] * 3, ["owl", "fox", "hen"], extra)
+    found = Filter(DocumentStore.from_documents(documents))
+    assert found.only(field, value) == ids
+
+
+def test_values_that_are_no_texts_are_offered():
+    """As they can be typed, also zero and no."""
+    extra = {"sold": [True, False, True, False], "stock": [0, 0, 7, None]}
+    documents = Documents(list("abcd"), [""] * 4, list("abcd"), extra)
+    found = Filter(DocumentStore.from_documents(documents))
+    assert found.choices("sold") == ["true", "false"] and found.choices("stock") == ["0", "7"]
 
 
 def test_three_systems_for_one_query(answers, retriever):
