@@ -235,6 +235,7 @@ for auto in (AutoModel, AutoModelForSeq2SeqLM):
     hits = model.search(**text, k=10)
     sequences = model.generate(**text, num_beams=6, num_return_sequences=6)
     tensors = {"sequences": sequences, "rows": hits.rows, "scores": hits.scores}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(tensors, f"{out}/{auto.__name__}.safetensors")
 model.save_pretrained(out + "/again")
 """
