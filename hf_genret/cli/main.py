@@ -25,7 +25,7 @@ from hf_genret.cli.recipes import recipes
 from hf_genret.cli.search import search
 from hf_genret.cli.study import study
 from hf_genret.cli.train import train
-from hf_genret.errors import ConfigError, GenRetError
+from hf_genret.errors import ConfigError, DataWarning, GenRetError
 
 app = typer.Typer(
     name="hf-genret",
@@ -89,13 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, debug = _without_debug(words)
     _escape_unknown_letters()
     try:
-        with notes():
+        with notes(strict="--strict" in _before_dashes(words)):
             app(args=words, prog_name="hf-genret")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:
         return 130
-    except (GenRetError, OSError, ValueError) as error:
+    except (GenRetError, DataWarning, OSError, ValueError) as error:
         if debug:
             raise
         print(f"Error: {_one_line(error)}", file=sys.stderr)
@@ -112,9 +112,14 @@ def _escape_unknown_letters() -> None:
 
 def _without_debug(words: list[str]) -> tuple[list[str], bool]:
     """Takes --debug out wherever it stands before a `--`: people add it to the end of a line."""
-    end = words.index("--") if "--" in words else len(words)
-    kept = [word for word in words[:end] if word != "--debug"]
-    return kept + words[end:], len(kept) < end
+    options = _before_dashes(words)
+    kept = [word for word in options if word != "--debug"]
+    return kept + words[len(options) :], len(kept) < len(options)
+
+
+def _before_dashes(words: list[str]) -> list[str]:
+    """The words that may be options: those before a `--`."""
+    return words[: words.index("--")] if "--" in words else words
 
 
 def _one_line(error: Exception) -> str:

@@ -75,13 +75,19 @@ def output(json_file: str | None) -> Iterator[Output]:
 
 
 @contextlib.contextmanager
-def notes() -> Iterator[None]:
+def notes(*, strict: bool = False) -> Iterator[None]:
     """Say what was left out of data as `Note: ...` on standard error, each time.
 
     Of several processes that read the same data the first one says it.
+
+    Args:
+        strict: Raise the first one instead.
+
+    Raises:
+        DataWarning: In strict mode.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DataWarning)
+        warnings.simplefilter("error" if strict else "always", DataWarning)
         shown = warnings.showwarning
 
         def show(

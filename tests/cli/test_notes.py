@@ -82,3 +82,16 @@ def test_the_package_is_the_command():
     words = [sys.executable, "-m", "hf_genret", "--version"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout == f"hf-genret {__version__}\n"
+
+
+def test_strict_makes_an_error_of_every_note(capsys, monkeypatch):
+    """Also of one that no reader of data said; after `--` the word is an argument."""
+
+    def say(args, prog_name):
+        warnings.warn("something was left out.", DataWarning, stacklevel=1)
+
+    monkeypatch.setattr("hf_genret.cli.main.app", say)
+    assert main(["train", "--strict"]) == 1
+    assert capsys.readouterr().err == "Error: something was left out.\n"
+    assert main(["search", "out", "--", "--strict"]) == 0
+    assert capsys.readouterr().err == "Note: something was left out.\n"
