@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -216,3 +217,49 @@ def _open_to_readers(folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file() and not file.is_symlink():
             file.chmod(mode)
+
+
+class ScratchFolder:
+    """A folder for what nobody needs after this process, in the system's place for such.
+
+    It goes with the object. Those of processes that were killed go when the next one is made.
+
+    Args:
+        purpose: Part of its name, for example `corpus`.
+
+    Example:
+        >>> with ScratchFolder("push") as folder:
+        ...     (folder / "file").write_text("x")
+    """
+
+    def __init__(self, purpose: str) -> None:
+        prefix = f"genret-{purpose}-"
+        self._remove_abandoned(prefix)
+        self._folder = tempfile.TemporaryDirectory(prefix=prefix)
+        self.path = Path(self._folder.name)
+        self._held = lock(self.path)
+
+    @staticmethod
+    def _remove_abandoned(prefix: str) -> None:
+        """Remove folders of this user that no living process has locked."""
+        for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*") if os.name == "posix" else ():
+            with suppress(OSError):
+                state = folder.stat()
+                # One that was just made is about to be locked.
+                if state.st_uid == os.getuid() and time.time() - state.st_mtime > _PATIENCE:
+                    with _free(folder) as free:
+                        if free:
+                            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove it now."""
+        self._folder.cleanup()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

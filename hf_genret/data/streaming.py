@@ -6,7 +6,6 @@ Only the ids stay in memory, and the groups that were read last. What searches a
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from hf_genret.data.collecting import CorpusFields, checked_documents
 from hf_genret.data.reading import Table
 from hf_genret.data.schema import Documents
 from hf_genret.errors import DataError
+from hf_genret.files import ScratchFolder
 from hf_genret.row_groups import GROUP, ParquetGroups, RowGroups
 
 
@@ -136,15 +136,12 @@ def stream_documents(table: Table, fields: CorpusFields | None = None) -> Stream
         DataError: As `collect_documents`.
         OSError: When the temporary folder has no room.
     """
-    folder = tempfile.TemporaryDirectory(prefix="genret-corpus-")
-    writer = _Writer(Path(folder.name))
+    folder = ScratchFolder("corpus")
+    writer = _Writer(folder.path)
     ids: list[str] = []
     rows: list[dict[str, Any]] = []
     try:
         for identifier, title, text, extra in checked_documents(table, fields):
-            clash = sorted(extra.keys() & set(RESERVED))
-            if clash:
-                raise DataError(f"an extra column cannot be called '{clash[0]}'.", field=clash[0])
             ids.append(identifier)
             rows.append({"id": identifier, "title": title, "text": text, **extra})
             if len(rows) == GROUP:
@@ -161,7 +158,7 @@ def stream_documents(table: Table, fields: CorpusFields | None = None) -> Stream
     return StreamedDocuments(ids, column.pop("title"), column.pop("text"), column, groups)
 
 
-def _opened(writer: _Writer, folder: tempfile.TemporaryDirectory[str]) -> RowGroups:
+def _opened(writer: _Writer, folder: ScratchFolder) -> RowGroups:
     """What was written, each column of the one kind that all of its values have."""
     files = [ParquetGroups(path) for path in writer.files]
     names = [*RESERVED, *sorted(writer.kinds.keys() - set(RESERVED))]

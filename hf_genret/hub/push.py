@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import logging
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_genret import checkpoints
 from hf_genret.errors import CheckpointError
+from hf_genret.files import ScratchFolder
 from hf_genret.manifest import FOR_TRAINING, MANIFEST_FILE, read_manifest, sha256
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def push(
     Raises:
         CheckpointError: When the Hub or the disk refuses.
     """
-    with tempfile.TemporaryDirectory(prefix="genret-push-") as temporary:
+    with ScratchFolder("push") as temporary:
         files = partial(checkpoints.write_files, retriever=retriever, repo_id=repo_id)
-        folder = checkpoints.write_folder(Path(temporary) / "checkpoint", files)
+        folder = checkpoints.write_folder(temporary / "checkpoint", files)
         own = _card_was_written(retriever)
         return push_folder(
             folder,
@@ -151,8 +151,7 @@ def _there(api: HfApi, name: str, revision: str | None, folder: Path) -> tuple[l
         Files of the checkpoint there that the new one has not, and whether somebody wrote the card
         there.
     """
-    with tempfile.TemporaryDirectory(prefix="genret-there-") as temporary:
-        there = Path(temporary)
+    with ScratchFolder("there") as there:
         for file in (CARD, MANIFEST_FILE):
             _download(api, name, revision, there, file)
         gone = [path for path in _listed(there) if path != CARD and not (folder / path).is_file()]

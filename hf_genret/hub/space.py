@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from hf_genret.files import ScratchFolder
 from hf_genret.hub.push import CARD, refusals, retried
 
 VARIABLE = "GENRET_CHECKPOINT"
@@ -40,8 +40,7 @@ def push_space(
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
-    with tempfile.TemporaryDirectory(prefix="genret-space-") as temporary, refusals(space_id):
-        folder = Path(temporary)
+    with ScratchFolder("space") as folder, refusals(space_id):
         write_space(folder, space_id, checkpoint)
         made = retried(
             lambda: api.create_repo(

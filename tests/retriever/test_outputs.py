@@ -234,3 +234,18 @@ def test_a_place_in_brackets_and_a_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "out[1]*")
     write(tmp_path / "link")
     assert (tmp_path / "link").is_symlink() and crowd(tmp_path / "x") == ["link", "out[1]*"]
+
+
+def test_scratch_folders_of_the_dead_go(tmp_path, monkeypatch):
+    """Not those in use, not those that were just made, and not other people's names."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("genret-corpus-dead", "genret-corpus-new", "other-corpus-dead"):
+        (tmp_path / name).mkdir()
+    used = files.ScratchFolder("corpus")
+    for path in (tmp_path / "genret-corpus-dead", tmp_path / "other-corpus-dead", used.path):
+        os.utime(path, (0, 0))
+    with files.ScratchFolder("corpus") as folder:
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {"genret-corpus-new", "other-corpus-dead", used.path.name, folder.name}
+    used.close()
+    assert not used.path.exists() and not folder.exists()
