@@ -91,7 +91,8 @@ def _write(folder: Path, encoder: str, texts: np.ndarray, vectors: Tensor) -> No
     with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as own:
         beside = Path(own) / name
         save_file(tensors, beside, metadata={"checksum": checksum(tensors)})
-        beside.replace(folder / name)
+        with contextlib.suppress(IsADirectoryError):  # what bears the name is nobody's file
+            beside.replace(folder / name)
 
 
 def _encoder(model: GenRetModel, source: ItemSource | QuerySource) -> Any:

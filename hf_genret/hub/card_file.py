@@ -55,11 +55,13 @@ def load_report(path: Path, retriever: GenRetriever) -> dict[str, Any]:
         DataError: When it is no report of an evaluation, or one of another number of documents.
     """
     report = read_json(path)
-    if report is None or SYSTEM not in (report.get("systems") or {}):
+    data = (report or {}).get("data") or {}
+    systems = (report or {}).get("systems") or {}
+    if report is None or not isinstance(data, dict) or SYSTEM not in systems:
         raise DataError(
             f"expected a report of `hf-genret evaluate` with the system '{SYSTEM}'.", path=path
         )
-    found, expected = (report.get("data") or {}).get("documents"), len(retriever.documents)
+    found, expected = data.get("documents"), len(retriever.documents)
     if found != expected:
         message = f"the report is of {found} documents, the checkpoint holds {expected}."
         raise DataError(message, path=path)
