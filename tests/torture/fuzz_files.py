@@ -1,7 +1,7 @@
 """Spoils the files that the package reads; every one has to be refused in a sentence, or held.
 
-    python tests/torture/fuzz_files.py --seconds 60 --seed 0
-    python tests/torture/fuzz_files.py --only adapter --cases 500
+python tests/torture/fuzz_files.py --seconds 60 --seed 0
+python tests/torture/fuzz_files.py --only adapter --cases 500
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gives every setting of every recipe values that cannot be; each is refused in a sentence, or works.
+"""Gives every setting of every recipe odd values; each is refused in a sentence, or works.
 
     python tests/torture/fuzz_settings.py --seconds 60 --seed 0
     python tests/torture/fuzz_settings.py --depth train --only tiger --cases 20
@@ -129,8 +129,9 @@ def fuzz(
 
 @cache
 def _data(task: str) -> Any:
-    from hf_genret.data import load_data
     from targets import helpers
+
+    from hf_genret.data import load_data
 
     if task == "text":
         return helpers().text_data(40, 12)

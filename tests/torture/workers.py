@@ -158,9 +158,7 @@ class Table:
             print(f"\n{kind}: {said}")
 
 
-def run_cases(
-    script: Path, cases: Iterable[tuple[str, Case, str]], limit: float = LIMIT
-) -> Table:
+def run_cases(script: Path, cases: Iterable[tuple[str, Case, str]], limit: float = LIMIT) -> Table:
     """Do cases one after another: (kind, what the worker gets, what was done)."""
     table, worker = Table(), Worker(script, limit)
     try:
