@@ -86,7 +86,8 @@ def _write(folder: Path, encoder: str, texts: np.ndarray, vectors: Tensor) -> No
     name = f"{encoder}-{hashlib.sha256(texts.tobytes()).hexdigest()[:32]}.safetensors"
     bytes_of_texts = torch.from_numpy(texts.view(np.uint8).reshape(len(texts), _DIGEST))
     tensors = {"vectors": vectors.contiguous(), "texts": bytes_of_texts}
-    with atomic_file(folder / name) as fresh:
+    # A folder of that name is nobody's file, and stays.
+    with contextlib.suppress(IsADirectoryError), atomic_file(folder / name) as fresh:
         save_file(tensors, fresh, metadata={"checksum": checksum(tensors)})
 
 

@@ -24,6 +24,7 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 _TIED = 4
 """How often a number may count that stands in the files once (tied weights)."""
 _SPARE = 10_000
+_MOST = 1_000_000  # parameters that any model has
 
 
 def read_config(folder: Path) -> GenRetConfig:
@@ -129,11 +130,25 @@ def _spoken(entry: Entry) -> str:
     return f"{'' if entry.floating else 'whole '}numbers of the shape {list(entry.shape)}"
 
 
+def count_numbers(config: GenRetConfig) -> int:
+    """The numbers in the model that a configuration describes, counted without memory.
+
+    Raises:
+        Exception: What a constructor raises where values do not fit.
+    """
+    with _at_most(_MOST), torch.device("meta"):
+        return sum(math.prod(entry.shape) for entry in entries_of(_bare(config)).values())
+
+
+def _bare(config: GenRetConfig) -> dict[str, Tensor]:
+    return dict(GenRetModel(config).state_dict())
+
+
 def _described(config: GenRetConfig, tensors: int, where: Path) -> dict[str, Entry]:
     """The tensors of the model that a configuration describes, made without memory."""
     try:
         with _at_most(_TIED * tensors + 1000), torch.device("meta"):
-            return entries_of(GenRetModel(config).state_dict())
+            return entries_of(_bare(config))
     except Exception as error:  # whatever values of other types make a constructor raise
         message = f"{where}: no model can be made of it ({_reason(error)})."
         raise CheckpointError(message) from error
@@ -149,7 +164,7 @@ def _at_most(parameters: int) -> Iterator[None]:
         nonlocal made
         made += get_ident() == thread
         if made > parameters:
-            raise ValueError("it has many more layers than the weights")
+            raise ValueError("it has layers without end")
 
     handle = register_module_parameter_registration_hook(count)
     try:

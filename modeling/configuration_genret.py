@@ -13,6 +13,8 @@ from transformers import PreTrainedConfig
 _FOR_TRANSFORMERS: dict[str, Any] = {
     "is_encoder_decoder": True,
     "pad_token_id": 0,
+    "bos_token_id": None,  # said outright: training says it, and a run that goes on has to agree
+    "eos_token_id": None,
     "decoder_start_token_id": 0,
     "tie_word_embeddings": False,
     # One auto class a class goes into auto_map by itself; AutoModel must be there as well.

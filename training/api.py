@@ -35,6 +35,7 @@ from hf_genret.training.controls import save_control, train_control
 from hf_genret.training.curriculum import Stage
 from hf_genret.training.genret_trainer import GenRetTrainer
 from hf_genret.training.given import PLACES, shown_setting
+from hf_genret.training.limits import memory_named
 from hf_genret.training.new_documents import FILE as NEW_FILE
 from hf_genret.training.new_documents import (
     code_new,
@@ -119,7 +120,7 @@ def train_on(
     """`train` on data that is loaded already."""
     output = check_output(output, overwrite=overwrite or resume)
     work = work_folder(output)
-    with begun(work, resume), disk_named(work):
+    with begun(work, resume), disk_named(work), memory_named():
         return _train_in(work, data, recipe, output, seed, command, resume, encodings, overwrite)
 
 

@@ -24,6 +24,7 @@ from hf_genret.same_texts import other_texts
 from hf_genret.training.bag import BagStart, bag_start, train_tokenizer
 from hf_genret.training.batches import TrainingData
 from hf_genret.training.given import SEVERAL, ids_from_data
+from hf_genret.training.limits import made, memory_named
 from hf_genret.training.lora import add_lora
 from hf_genret.training.recipes import Recipe
 from hf_genret.training.text_encoder import check_texts, load_backbone
@@ -62,6 +63,12 @@ def build(recipe: Recipe, data: RetrievalData, *, seed: int) -> Start:
         ConfigError: When recipe and data do not fit together.
         DataError: When there is nothing to train on.
     """
+    with memory_named():
+        return _built(recipe, data, seed)
+
+
+def _built(recipe: Recipe, data: RetrievalData, seed: int) -> Start:
+    """`build`, with memory enough."""
     if len(data.documents) < _FEWEST:
         raise DataError(f"{data.name} has {len(data.documents)} documents; {_FEWEST} are needed.")
     torch.manual_seed(seed)
@@ -334,7 +341,7 @@ def _build_text(
             DataWarning,
             stacklevel=2,
         )
-    model = GenRetModel(config)
+    model = made(config)
     model.encoder.query.backbone = backbone.model
     for number, weights in enumerate(backbone.dense):
         model.encoder.query.dense[2 * number].load_state_dict(weights)
@@ -372,7 +379,7 @@ def _build_bag(
         max_query_length=recipe.text.max_query_length,
         max_document_length=recipe.text.max_document_length,
     )
-    model = GenRetModel(config)
+    model = made(config)
     with torch.no_grad():
         model.encoder.query.embedding.weight.copy_(torch.from_numpy(start.embedding))
         model.encoder.query.idf.copy_(torch.from_numpy(start.idf))
@@ -418,7 +425,7 @@ def _build_items(
         history_encoder={**histories[recipe.task], "dim": wish.dim, "dropout": wish.dropout},
         vector_dim=wish.dim,
     )
-    model = GenRetModel(config)
+    model = made(config)
     if features is not None:
         model.encoder.items.features.copy_(torch.from_numpy(features))
     return model, None

@@ -24,7 +24,6 @@ from hf_genret.errors import ConfigError
 from hf_genret.tensor_files import read_metadata, read_tensors
 
 BEST_FILE = "best.safetensors"
-_ABSENT = object()
 
 
 class KeepBest(TrainerCallback):
@@ -126,7 +125,7 @@ class StageRules(TrainerCallback):
     def __init__(self, model: PreTrainedModel, set_epoch: Callable[[int], None]) -> None:
         self.set_epoch = set_epoch
         self.tokens = [
-            (config, name, vars(config).get(name, _ABSENT))
+            (config, name, getattr(config, name, None))
             for config in (model.config, model.generation_config)
             for name in ("bos_token_id", "eos_token_id", "pad_token_id")
         ]
@@ -137,10 +136,7 @@ class StageRules(TrainerCallback):
         """Put the special tokens back."""
         del args, state, control, kwargs
         for config, name, value in self.tokens:
-            if value is not _ABSENT:
-                setattr(config, name, value)
-            elif name in vars(config):  # absent again, as in a run that began after the last step
-                delattr(config, name)
+            setattr(config, name, value)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hf_genret.errors import ConfigError
 from hf_genret.indexing.capacity import Method
 from hf_genret.training.curriculum import Stage
+from hf_genret.training.limits import check_number
 
 if TYPE_CHECKING:
     from hf_genret.training.recipes import Recipe
@@ -75,11 +76,17 @@ def _fit(value: Any, hint: Any, name: str) -> Any:
         if plain is float:
             value = _number(value)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
+                check_number(name, value)
                 return float(value)
         elif plain is list and isinstance(value, list):
             inside = typing.get_args(kind)[0]
             return [_fit(entry, inside, name) for entry in value]
+        elif plain is dict and isinstance(value, dict):
+            inside = typing.get_args(kind)[1]
+            return {key: _fit(entry, inside, f"{name}.{key}") for key, entry in value.items()}
         elif isinstance(value, plain) and not (plain is int and isinstance(value, bool)):
+            if plain is int:
+                check_number(name, value)
             return value
     wanted = " or ".join(_SPOKEN.get(kind, str(kind)) for kind in kinds)
     raise ConfigError(f"{name} is {value!r}; {wanted} was expected.")

@@ -77,6 +77,8 @@ class Stage:
             raise ConfigError(
                 f"Stage '{self.name}' trains {sorted(unknown)}; known parts: {', '.join(PARTS)}."
             )
+        if not self.train:
+            raise ConfigError(f"Stage '{self.name}' trains nothing; leave it out with skip=true.")
         if not 0 < self.epochs < float("inf") or self.batch_size < 1 or self.evaluations < 1:
             raise ConfigError(
                 f"Stage '{self.name}' needs epochs > 0, batch_size >= 1 and evaluations >= 1."

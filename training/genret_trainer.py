@@ -141,6 +141,9 @@ class GenRetTrainer(PublishingTrainer):
             self.model_wrapped, keep_fp32_wrapper=False
         )
         freeze(self.model, stage.train)
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            parts = ", ".join(stage.train)
+            raise ConfigError(f"Stage '{stage.name}' trains {parts}, which this model lacks.")
         self._keep_frozen_vectors(stage)
         if self.model.encoder.history_of_documents:  # queries read the documents' vectors
             self.model.set_vectors(pooled_vectors(self.model, self.data.items))
@@ -187,7 +190,10 @@ class GenRetTrainer(PublishingTrainer):
     def _perform(self, stage: Stage, actions: dict[str, Any]) -> dict[str, Any]:
         """Do actions; every process goes on with the ids that the main process found."""
         shop = Workshop(self.model, self.data, self.run, stage, self.run_args.seed)
-        facts = perform(shop, actions)
+        try:
+            facts = perform(shop, actions)
+        except ValueError as error:  # of indexing: numbers that are none, sizes that do not fit
+            raise ConfigError(f"Stage '{stage.name}': {error}") from error
         for finding in shop.findings:
             self._warn(finding)
         if self.args.world_size > 1 and actions:

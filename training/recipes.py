@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from hf_genret.training.lora import LoraSettings
 from hf_genret.training.new_documents import NewDocuments
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
+MOST_LEVELS = 64
 TASKS = ("text", "sequential", "general")
 _SHARED = ("start", "finish")  # lists of stages that a task gives
 _LAYERS = ("tasks", "variants")  # changes for one kind of data, or by name
@@ -268,20 +270,27 @@ def _pair(setting: str) -> tuple[str, Any]:
 
 def _value(setting: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting}: the value is not YAML.") from error
+        return _plain(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"--set {setting[:200]}: the value is not YAML.") from error
+
+
+def _plain(value: Any) -> Any:
+    """The value, where a record of the training can hold it: no dates, nothing within itself."""
+    json.dumps(value)
+    return value
 
 
 def _read(path: Path, bases: Path) -> dict[str, Any]:
     """A file's tree: its `base`, what it says itself, then the changes below `set`."""
     try:
-        tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+        tree: dict[str, Any] = _plain(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = (str(error).splitlines() or ["a value that is none"])[0]
+        raise ConfigError(f"{path} is not YAML: {reason}.") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds {tree!r}; settings by name were expected.")
-    base, changes = tree.pop("base", None), tree.pop("set", {})
+    base, changes = tree.pop("base", None), _named(tree.pop("set", None), f"{path}: set")
     if base is not None:
         known(str(base), [file.stem for file in bases.glob("*.yaml")], "base")
     whole = {} if base is None else _read(bases / f"{base}.yaml", bases)
@@ -307,18 +316,44 @@ def _whole(recipe: dict[str, Any], task: str | None, variant: str) -> dict[str, 
     for change in tree.pop("changes"):
         _change(tree, change)
     _lay_over(tree, recipe)
-    for_task, by_name = ((tree.pop(layer, None) or {}) for layer in _LAYERS)
-    shared = {name: tree.pop(name, None) or [] for name in _SHARED}
+    for_task, by_name = (_named(tree.pop(layer, None), layer) for layer in _LAYERS)
+    shared = {name: _listed(tree.pop(name, None), name) for name in _SHARED}
     tree["task"] = task
     tree["stages"] = _expanded(tree.get("stages"), shared)
-    _change(tree, for_task.get(task) or {})
+    _change(tree, _named(for_task.get(task), f"tasks.{task}"))
     for change in changes:
         _change(tree, change)
     if variant:
         known(variant, by_name, f"variant of {tree.get('description', 'the recipe')!r}")
-        _change(tree, by_name[variant])
-    tree["shared_stages"] = [stage["name"] for stage in shared["start"]]
+        _change(tree, _named(by_name[variant], f"variants.{variant}"))
+    tree["shared_stages"] = [stage.get("name") for stage in shared["start"]]
     return tree
+
+
+def _named(value: Any, what: str) -> dict[str, Any]:
+    """Settings by name; none where there is nothing.
+
+    Raises:
+        ConfigError: When it is something else.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"{what} is {value!r}; settings by name were expected.")
+    return value
+
+
+def _listed(value: Any, what: str) -> list[dict[str, Any]]:
+    """Stages of a list; none where there is nothing.
+
+    Raises:
+        ConfigError: When it is something else.
+    """
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ConfigError(f"{what} is {value!r}; a list of stages was expected.")
+    return value
 
 
 def _expanded(stages: Any, shared: dict[str, list[dict[str, Any]]]) -> Any:
@@ -344,8 +379,13 @@ def _for_levels(tree: dict[str, Any]) -> None:
         return
     stages = [stage for stage in listed if isinstance(stage, dict)]
     named = max((_level(stage) for stage in stages), default=0)
-    sizes = (tree.get("model") or {}).get("codebook_sizes")
+    sizes = _named(tree.get("model"), "model").get("codebook_sizes")
     count = len(sizes) if isinstance(sizes, list) else tree.get("levels")
+    if type(count) is int and count > MOST_LEVELS:
+        raise ConfigError(f"an id has {MOST_LEVELS} levels at most, {count} were asked for.")
+    for stage in stages:
+        for when in ("before", "after"):
+            _named(stage.get(when), f"stages.{stage.get('name')}.{when}")
     apart = any((stage.get("after") or {}).get("disambiguate") for stage in stages)
     if not named or apart or type(count) is not int or count in (0, named):
         return

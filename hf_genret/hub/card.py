@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_genret.errors import DataError
 from hf_genret.files import atomic_write_text
 from hf_genret.hub.facts import health, read_json, training_facts
 
@@ -94,7 +95,27 @@ def render_card(
 
     Returns:
         Markdown with YAML front matter.
+
+    Raises:
+        DataError: When report.json or training.json is not as the commands write it.
     """
+    try:
+        return _rendered(retriever, report, repo_id, fields)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{retriever.folder or 'the retriever'}: report.json or training.json is not as "
+            f"hf-genret wrote it ({type(error).__name__}: {reason})."
+        ) from error
+
+
+def _rendered(
+    retriever: GenRetriever,
+    report: Mapping[str, Any] | None,
+    repo_id: str | None,
+    fields: dict[str, Any],
+) -> str:
+    """`render_card`, in whatever way wrong facts make it fail."""
     import jinja2
 
     training = training_facts(retriever)

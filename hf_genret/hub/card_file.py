@@ -56,11 +56,12 @@ def load_report(path: Path, retriever: GenRetriever) -> dict[str, Any]:
         DataError: When it is no report of an evaluation, or one of other documents.
     """
     report = read_json(path)
-    if report is None or SYSTEM not in (report.get("systems") or {}):
+    data = (report or {}).get("data") or {}
+    systems = (report or {}).get("systems") or {}
+    if report is None or not isinstance(data, dict) or SYSTEM not in systems:
         raise DataError(
             f"expected a report of `hf-genret evaluate` with the system '{SYSTEM}'.", path=path
         )
-    data = report.get("data") or {}
     found, expected = data.get("documents"), len(retriever.documents)
     if found != expected:
         message = f"the report is of {found} documents, the checkpoint holds {expected}."

@@ -56,7 +56,7 @@ def test_codebooks_that_are_given():
 
 def test_codebooks_of_no_level():
     """One sentence."""
-    with pytest.raises(ConfigError, match="levels must be at least 1"):
+    with pytest.raises(ConfigError, match="levels is 0; a number from 1"):
         codebook_sizes(recipe("levels=0"), 100)
 
 

@@ -43,7 +43,7 @@ def test_stages_from_settings(stage_settings):
         ({"train": ["encodr"]}, r"trains .*encodr.*known parts: encoder, .*adapter"),
         ({"train": "encoder"}, "stages.encoder.train is 'encoder'; a list of names"),
         ({"epochs": 0}, "needs epochs > 0"),
-        ({"batch_size": 0}, "batch_size >= 1"),
+        ({"batch_size": 0}, "batch_size is 0; a number from 1"),
         ({"epochs": "many"}, "stages.encoder.epochs is 'many'; a number was expected"),
     ],
 )
@@ -76,6 +76,9 @@ def test_the_state_survives(tmp_path):
     assert (found.stage, found.started) == (2, True)
     assert (found.log, found.first) == (state.log, state.first)
     (tmp_path / "curriculum.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"curriculum\.safetensors: the file is missing"):
+        RunState.load(tmp_path)
+    (tmp_path / "curriculum.json").unlink()
     with pytest.raises(CheckpointError, match="no state to resume from"):
         RunState.load(tmp_path)
 
