@@ -142,9 +142,8 @@ def disk_named(work: Path) -> Iterator[None]:
         reason = _disk_reason(error)
         if reason is None:
             raise
-        place = (error.filename if isinstance(error, OSError) else None) or work
         message = f"the run could not be written ({reason}); with room there, --resume goes on."
-        raise CheckpointError(f"{place}: {message}") from error
+        raise CheckpointError(f"{work}: {message}") from error
 
 
 def _disk_reason(error: BaseException | None) -> str | None:
