@@ -326,7 +326,9 @@ _DEFAULTS = {
     for name, parameter in inspect.signature(GenRetConfig.__init__).parameters.items()
     if parameter.default is not inspect.Parameter.empty and name not in _LISTS
 }
-_LEAST = dict.fromkeys(("indexer_hidden", "num_documents", "num_paths", "decoder_layers"), 0)
+_LEAST = dict.fromkeys(
+    ("indexer_hidden", "num_documents", "num_paths", "decoder_layers", "exhaustive_up_to"), 0
+)
 """The smallest value of whole numbers; 1 for all others."""
 
 

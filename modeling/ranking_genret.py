@@ -190,10 +190,10 @@ def rank_union(
     )
     pool_paths = pads.spread(path_score, -torch.inf).gather(1, order)
     return SearchOutput(
-        rows=pool_rows[:, :size],
+        rows=pool_rows[:, :size].contiguous(),
         scores=score.gather(1, order[:, :size]),
         codes=codes,
-        path_scores=pool_paths[:, :size],
+        path_scores=pool_paths[:, :size].contiguous(),
         pool=pool,
         pool_rows=pool_rows,
         pool_paths=pool_paths,

@@ -137,10 +137,21 @@ def test_every_command_has_its_row():
 
 
 def test_data_options_are_where_the_readme_says():
-    """The sentence that names the commands with `--columns` and `--streaming`."""
-    sentence = re.search(r"((?:`\w+`(?:, | and )?)+) take both", README)
-    for name in spans(sentence[1]):
-        assert {"--columns", "--streaming"} <= options_of(name)
+    """The sentence that names the commands with `--columns`, `--streaming` and `--strict`."""
+    text = " ".join(README.split())
+    said = r"((?:`\w+`(?:, | and )?)+) take `--columns`, `--streaming` and `--strict`"
+    names = spans(re.search(said, text)[1])
+    assert len(names) > 4
+    for name in names:
+        assert {"--columns", "--streaming", "--strict"} <= options_of(name)
+
+
+def test_commands_that_replace_are_those_the_readme_names():
+    """The sentence about `--overwrite` names every command that has it, and no other."""
+    text = " ".join(README.split())
+    names = spans(re.search(r"((?:`\w+`(?:, | and )?)+) replace a checkpoint", text)[1])
+    having = {name for name in COMMANDS.commands if "--overwrite" in options_of(name)}
+    assert set(names) == having
 
 
 def test_options_in_prose_exist():

@@ -133,7 +133,7 @@ DAMAGE = {
     "weights missing": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
     "weights truncated": (lambda f: cut(f / "model.safetensors"), "truncated or damaged"),
     "a weight missing": (drop_weight, "missing keys in the weights.*heads.centres.0"),
-    "sizes disagree": (lambda f: edit_config(f, vector_dim=64), "do not fit"),
+    "sizes disagree": (lambda f: edit_config(f, vector_dim=64), "width 256, vector_dim is 64"),
     "index disagrees": (lambda f: edit_config(f, num_nodes=[4, 7]), "do not fit"),
     "vectors missing": (
         lambda f: (f / "vectors.safetensors").unlink(),

@@ -418,7 +418,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(trained, tmp_path, small_folde
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "write_manifest", full)
         with pytest.raises(CheckpointError, match=r"No space left on device.*is untouched"):
-            api.train(small_folder, "uri", out, short("uri"))
+            api.train(small_folder, "uri", out, short("uri"), overwrite=True)
     assert files_of(out) == before
     assert len(GenRetriever.from_pretrained(out, device="cpu").documents) == 200
     api.train(small_folder, "uri", out, short("uri"), resume=True)
