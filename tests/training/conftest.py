@@ -178,6 +178,7 @@ def tiny_model(data: RetrievalData, **changes: Any) -> tuple[GenRetModel, Any]:
         "decoder_heads": 2,
         "decoder_layers": 1,
         "search_beams": 3,
+        "exhaustive_up_to": 0,  # beams are what these tests search with
     }
     torch.manual_seed(0)
     model = GenRetModel(GenRetConfig(**{**settings, **changes}))

@@ -39,7 +39,7 @@ def model_with_ids(
     if items.tokens is not None:
         items.vectors = kept_vectors(model, items, encodings)
     state = RunState.fresh(len(data.documents), model.config.num_levels)
-    stage = Stage("ids", "cross_entropy", [])
+    stage = Stage("ids", "cross_entropy", ["decoder"])  # which nobody trains
     codes = give_codes(Workshop(model, start.data, state, stage, seed), recipe.ids)
     if codes.dim() != 2:
         raise ConfigError(f"'{recipe.ids}' gives a document several ids; only training reads them.")
