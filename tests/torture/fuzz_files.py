@@ -33,6 +33,9 @@ def cases(
         good = root / kind.replace(" ", "-")
         good.mkdir()
         TARGETS[kind].make(good)
+        whole = root / "whole" / good.name
+        shutil.copytree(good, whole)
+        yield kind, {"kind": kind, "folder": str(whole), "good": True}, "nothing"
     end = time.monotonic() + seconds
     for number in itertools.count():
         if count is not None and number >= count * len(kinds):
@@ -44,8 +47,8 @@ def cases(
         good, bad = root / kind.replace(" ", "-"), root / f"case-{number}"
         shutil.copytree(good, bad)
         done = spoil(bad, rng, spare=TARGETS[kind].spare)
-        if rng.randrange(2):  # the manifest finds most things before a reader sees them
-            (bad / "manifest.json").unlink(missing_ok=True)
+        if rng.randrange(2) and (bad / "manifest.json").is_file():
+            (bad / "manifest.json").unlink()  # it finds most things before a reader sees them
         yield kind, {"kind": kind, "folder": str(bad)}, f"case {number}, {done}"
         shutil.rmtree(bad, ignore_errors=True)
 

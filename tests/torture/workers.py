@@ -92,7 +92,10 @@ def _named(status: int) -> str:
 
 
 def serve(do: Callable[[Case], None]) -> None:
-    """Answer cases from standard input, one a line, until it ends."""
+    """Answer cases from standard input, one a line, until it ends.
+
+    A case that is `good` may not be refused either.
+    """
     from hf_genret.errors import GenRetError
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -106,7 +109,8 @@ def serve(do: Callable[[Case], None]) -> None:
             outcome, said = "loaded", ""
         except GenRetError as error:
             said = str(error)
-            outcome = "refused" if _is_sentence(said, case.get("names")) else "unnamed"
+            fair = _is_sentence(said) and not case.get("good")
+            outcome = "refused" if fair else "unnamed"
         except BaseException as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             ours = [f for f in traceback.extract_tb(error.__traceback__) if _ours(f.filename)]
@@ -120,9 +124,9 @@ def _ours(name: str) -> bool:
     return bool(re.search(r"/(hf_genret|training|modeling)/", name)) and "site-packages" not in name
 
 
-def _is_sentence(said: str, names: str | None) -> bool:
-    """Whether a message is one line of moderate length and names what it has to."""
-    return 0 < len(said) < 1500 and "Traceback" not in said and (names is None or names in said)
+def _is_sentence(said: str) -> bool:
+    """Whether a message is something that people can read."""
+    return 0 < len(said) < 1500 and "Traceback" not in said
 
 
 class Table:
