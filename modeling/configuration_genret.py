@@ -152,7 +152,9 @@ class GenRetConfig(PreTrainedConfig):
         self.normalize = normalize
         self.query_adapter = query_adapter
         self.item_adapter = item_adapter
-        self.codebook_sizes = _whole_numbers("codebook_sizes", codebook_sizes or [32, 32])
+        self.codebook_sizes = _whole_numbers(
+            "codebook_sizes", [32, 32] if codebook_sizes is None else codebook_sizes
+        )
         self.share_levels = share_levels
         self.decoder_type = decoder_type
         self.decoder_dim = decoder_dim

@@ -135,7 +135,9 @@ def test_same_answer_in_any_chunks(make_model, tokenizer, queries, monkeypatch):
     np.testing.assert_allclose(parts.leaked, whole.leaked, atol=1e-5)
     np.testing.assert_allclose(parts.free_log_p, whole.free_log_p, atol=1e-5)
     exact = dense_scores(model, tokenizer, queries)
-    np.testing.assert_allclose(dense_scores(model, tokenizer, queries, batch_size=2), exact)
+    # Products of another number of rows are added up in another order on some processors.
+    pairs = dense_scores(model, tokenizer, queries, batch_size=2)
+    np.testing.assert_allclose(pairs, exact, atol=1e-5)
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine", "bilinear", "low_rank"])
