@@ -49,10 +49,12 @@ cards: $(VENV)/.baselines ## Train the reference cards' checkpoints and write mo
 bench: $(VENV)/.bench ## Measure speed beside goals and peers; figures go to benchmarks/
 	$(BIN)/python -m pytest tests/benchmarks -q -s -o python_files='bench_*.py' $(ARGS)
 
-torture: $(VENV)/.dev ## Crowds of threads, mixtures, kills and malformed files, for half an hour; prints counts
+torture: $(VENV)/.dev ## Crowds of threads, mixtures, kills and malformed files, about an hour; prints counts
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/storm.py --seconds 600 --threads 32 --documents 70000
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mixtures.py --loads 2000
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/kills.py --kills 200
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/fuzz_files.py --seconds 600
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/fuzz_settings.py --seconds 600
 
 remote-code-check: $(VENV)/.dev ## Open checkpoints in fresh environments with transformers alone, oldest and newest
 	$(BIN)/python tests/hub/remote_code_check.py --torch-args "$(TORCH_ARGS)" $(ARGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from hf_genret.indexing.capacity import Method
 from hf_genret.manifest import TRAINING_FILE
 from hf_genret.modeling import GenRetModel
 from hf_genret.opening import read_state
-from hf_genret.state import State, read_records
+from hf_genret.state import State, Stateful, read_records
 
 if TYPE_CHECKING:
     from hf_genret.evaluation import Run
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["GenRetriever", "Hit"]
 
 
-class GenRetriever:
+class GenRetriever(Stateful):
     """A model, its tokenizer and the documents it has ids for.
 
     Any number of threads may search, filter, explain and iterate one retriever, also while another
@@ -76,52 +75,7 @@ class GenRetriever:
                 f"the model has ids for {model.config.num_documents} documents, "
                 f"{len(store)} were given."
             )
-        self.state = State(model.eval(), processing_class, store)
-        self._changing, self._saving = threading.Lock(), threading.Lock()
-
-    @property
-    def model(self) -> GenRetModel:
-        """The model with its index; `index` and `compress_vectors` put another in its place."""
-        return self.state.model
-
-    @property
-    def processing_class(self) -> PreTrainedTokenizerBase | None:
-        """The tokenizer; None for a model that reads no text."""
-        return self.state.processing_class
-
-    @property
-    def documents(self) -> DocumentStore:
-        """The documents, in the order of the index's rows."""
-        return self.state.documents
-
-    @property
-    def folder(self) -> Path | None:
-        """Where this index was loaded from or saved to, as long as it is that."""
-        return self.state.folder
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What the manifest says beside files and versions."""
-        return self.state.facts
-
-    @facts.setter
-    def facts(self, facts: Mapping[str, Any]) -> None:
-        with self._changing:
-            self.state = replace(self.state, facts=facts)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"state": self.state}
-
-    def __setstate__(self, values: dict[str, Any]) -> None:
-        self.__dict__.update(values)
-        self._changing, self._saving = threading.Lock(), threading.Lock()
-
-    @classmethod
-    def of_state(cls, state: State) -> GenRetriever:
-        """A retriever that answers from a state."""
-        retriever = cls.__new__(cls)
-        retriever.__setstate__({"state": state})
-        return retriever
+        super().__init__(State(model.eval(), processing_class, store))
 
     # ---- checkpoints ----------------------------------------------------------------------
 

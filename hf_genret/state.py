@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from transformers import PreTrainedTokenizerBase
 
@@ -79,6 +79,62 @@ class State:
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values, _lock=threading.Lock())
+
+
+class Stateful:
+    """Something that answers from one `State` at a time, and that can be pickled and copied.
+
+    Args:
+        state: What it answers from.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._changing, self._saving = threading.Lock(), threading.Lock()
+
+    @classmethod
+    def of_state(cls, state: State) -> Self:
+        """One that answers from a state."""
+        one = cls.__new__(cls)
+        one.__setstate__({"state": state})
+        return one
+
+    @property
+    def model(self) -> GenRetModel:
+        """The model with its index; `index` and `compress_vectors` put another in its place."""
+        return self.state.model
+
+    @property
+    def processing_class(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer; None for a model that reads no text."""
+        return self.state.processing_class
+
+    @property
+    def documents(self) -> DocumentStore:
+        """The documents, in the order of the index's rows."""
+        return self.state.documents
+
+    @property
+    def folder(self) -> Path | None:
+        """Where this index was loaded from or saved to, as long as it is that."""
+        return self.state.folder
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the manifest says beside files and versions."""
+        return self.state.facts
+
+    @facts.setter
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        with self._changing:
+            self.state = replace(self.state, facts=facts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"state": self.state}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+        self._changing, self._saving = threading.Lock(), threading.Lock()
 
 
 def read_records(folder: Path) -> dict[str, bytes]:
