@@ -143,6 +143,8 @@ def _train_in(
     known = known_rows(data, recipe.new_documents, seed)
     seen = _seen(data, recipe, known)
     start = build(recipe, seen, seed=seed)
+    if not recipe.stages:
+        raise ConfigError(f"recipe '{recipe.name}' has no stage that trains anything.")
     if recipe.task != "text":
         decided = recipe.search.exclude_history is None
         note_repeats(data, data.splits, start.data.exclude_history, decided)

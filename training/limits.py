@@ -30,6 +30,7 @@ _AT_LEAST: dict[str, float] = {
 _AT_MOST: dict[str, float] = {
     **dict.fromkeys(("layers", "decoder_layers", "rounds", "repeat_train", "levels"), 1000),
     **dict.fromkeys(("pseudo", "random", "hard", "sibling", "shared"), 100_000),
+    "vocab_size": 1_000_000,
     **dict.fromkeys(("dev_share", "share", "warmup", "label_smoothing", "momentum"), 1),
     **dict.fromkeys(("dropout", "feature_dropout", "decoder_dropout", "indexer_dropout"), 0.99),
 }

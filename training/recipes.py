@@ -474,7 +474,8 @@ def _build(name: str, tree: dict[str, Any]) -> Recipe:
     for key in rest.get("model") or {}:
         known(key, _MODEL_KEYS, "setting of model")
     rest["model"] = typed(GenRetConfig, rest.get("model") or {}, "model.")
-    rest["stages"] = stages_from(rest.pop("stages", None) or [])
+    stages = rest.pop("stages", None)
+    rest["stages"] = stages_from([] if stages is None else stages)
     recipe = Recipe(**typed(Recipe, {"name": name, **rest}, ""), settings=tree)
     check_given(recipe)
     recipe.stages = _stages_of(recipe, shared)

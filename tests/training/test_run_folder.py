@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from hf_genret.errors import CheckpointError
+from hf_genret.errors import CheckpointError, ConfigError
 from hf_genret.training import api
 from hf_genret.training.run_folder import begun, disk_named, prepare
 
@@ -132,3 +132,12 @@ def test_threads_are_recorded(tmp_path, small_folder):
     api.train(small_folder, "fixed", tmp_path / "out", SETTINGS)
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert record["training"]["threads"] == torch.get_num_threads()
+
+
+def test_a_recipe_without_stages(tmp_path, small_folder):
+    """Nothing would be trained."""
+    with pytest.raises(ConfigError, match="has no stage that trains anything"):
+        api.train(
+            small_folder, "fixed", tmp_path / "out", [*SETTINGS[:3], "stages=[]", "controls=[]"]
+        )
+    assert not (tmp_path / "out.run").exists()
