@@ -54,7 +54,7 @@ torture: $(VENV)/.dev ## Crowds of threads, mixtures, kills and malformed files,
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mixtures.py --loads 2000
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/kills.py --kills 200
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/fuzz_files.py --seconds 600
-	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/fuzz_settings.py --seconds 600
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/fuzz_settings.py --seconds 200
 
 remote-code-check: $(VENV)/.dev ## Open checkpoints in fresh environments with transformers alone, oldest and newest
 	$(BIN)/python tests/hub/remote_code_check.py --torch-args "$(TORCH_ARGS)" $(ARGS)

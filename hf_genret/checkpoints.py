@@ -109,7 +109,7 @@ def check_config(folder: Path, name: str | None = None) -> None:
         raise CheckpointError(f"{name}: expected a checkpoint, found no config.json.")
     try:
         kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{name}: config.json is not a JSON object ({error}).") from error
     if kind != "genret":
         message = f"expected model_type 'genret' in config.json, found {kind!r}."
@@ -131,7 +131,7 @@ def load_model(folder: Path, dtype: torch.dtype | str | None, device: str | None
     except SafetensorError as error:
         message = f"the weights cannot be read, a file is truncated or damaged ({error})."
         raise CheckpointError(f"{folder}: {message}") from error
-    except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
+    except Exception as error:  # whatever settings of other types make transformers raise
         message = f"the configuration and the weights do not fit ({_in_one_line(error)})"
         raise CheckpointError(f"{folder}: {message}") from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):

@@ -123,11 +123,6 @@ def check_given(recipe: Recipe) -> None:
     Raises:
         ConfigError: For unknown ids, and for settings of given ids where no stage takes any.
     """
-    if recipe.position_code < 0:
-        raise ConfigError(
-            f"position_code is {recipe.position_code}; 0, or the most documents of a bucket, was "
-            "expected."
-        )
     borders = [border for stage in recipe.stages for border in (stage.before, stage.after)]
     takes = any(border.get("ids") == "given" for border in borders)
     for name in ("index_from", "position_code"):

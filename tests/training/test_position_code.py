@@ -137,7 +137,7 @@ def test_a_trained_checkpoint_has_unique_ids(tmp_path, small_folder):
     ("recipe", "settings", "message"),
     [
         ("uri", ["position_code=9"], "recipes that learn given ids.*'uri' takes none"),
-        ("fixed", ["position_code=-1"], "position_code is -1; 0, or the most documents"),
+        ("fixed", ["position_code=-1"], "position_code is -1; a number from 0 to"),
         ("fixed", ["position_code=many"], "position_code is 'many'; a whole number"),
         ("fixed", ["position_code=9", "new_documents.share=0.1"], "new_documents hides some"),
     ],
