@@ -191,14 +191,14 @@ def _save_killed(one, out, operation, exchanges):
 
 def _lost(folder):
     """What is gone or half there, None where nothing is."""
-    notes = folder / "out" / "notes.txt"
-    if not notes.is_file() or notes.read_text() != "mine":
-        return "somebody's file is gone"
-    try:
+    try:  # first: opening brings back a folder that is between two names
         if state(folder) not in (("d300", 40), ("d1000", 50)):
             return "another corpus"
     except GenRetError as error:
         return str(error)
+    notes = folder / "out" / "notes.txt"
+    if not notes.is_file() or notes.read_text() != "mine":
+        return "somebody's file is gone"
     return None
 
 
