@@ -164,7 +164,7 @@ def storm(threads=8, seconds=3.0, documents=300, rounds=2, seed=0):
                 right.append(expected(one, queries))
             crowd = Round(folder, right, max(1, documents // 300))
             crowd.crowd(threads, seconds / rounds, [save, replace, compress] if changes else [save])
-            counts += crowd.counts
+            counts.update(crowd.counts)
             errors += crowd.errors
     return counts, errors
 
