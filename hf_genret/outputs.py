@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from datetime import datetime
@@ -11,23 +10,23 @@ from typing import Any
 
 from hf_genret.errors import CheckpointError
 from hf_genret.manifest import FIGURES, MANIFEST_FILE, MEASURED, TRAINING_FILE, listed_files, unlist
+from hf_genret.sealed import read_object
 
 CONFIG_FILE, REPORT_FILE = "config.json", "report.json"
 MODEL_TYPE = "genret"
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is none that can be read."""
+def object_of(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(path)
+    except CheckpointError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder's config.json says that it is a checkpoint of this package."""
-    return read_object(folder / CONFIG_FILE).get("model_type") == MODEL_TYPE
+    return object_of(folder / CONFIG_FILE).get("model_type") == MODEL_TYPE
 
 
 def check_place(folder: str | Path) -> Path:
@@ -48,7 +47,7 @@ def check_place(folder: str | Path) -> Path:
     if path == Path.cwd():
         raise CheckpointError(f"{folder}: the working folder cannot be replaced; name another.")
     if (path / CONFIG_FILE).exists() and not is_checkpoint(path):
-        kind = read_object(path / CONFIG_FILE).get("model_type")
+        kind = object_of(path / CONFIG_FILE).get("model_type")
         what = f"a model of type '{kind}'" if kind else f"a {CONFIG_FILE} of something else"
         raise CheckpointError(f"{folder} holds {what}, which stays; name another folder.")
     return path
@@ -86,7 +85,7 @@ def check_results(folder: Path, fingerprint: str, *, overwrite: bool) -> None:
     Raises:
         CheckpointError: Saying what stands there.
     """
-    standing = read_object(folder / REPORT_FILE).get("data")
+    standing = object_of(folder / REPORT_FILE).get("data")
     if overwrite or not isinstance(standing, dict) or standing.get("fingerprint") == fingerprint:
         return
     date = datetime.fromtimestamp((folder / REPORT_FILE).stat().st_mtime)
@@ -98,8 +97,8 @@ def check_results(folder: Path, fingerprint: str, *, overwrite: bool) -> None:
 
 def describe_standing(folder: Path) -> str:
     """Say which checkpoint stands in a folder: method, documents, date."""
-    config = read_object(folder / CONFIG_FILE)
-    method = read_object(folder / TRAINING_FILE).get("method")
+    config = object_of(folder / CONFIG_FILE)
+    method = object_of(folder / TRAINING_FILE).get("method")
     documents = config.get("num_documents")
     dated = folder / MANIFEST_FILE if (folder / MANIFEST_FILE).is_file() else folder / CONFIG_FILE
     date = datetime.fromtimestamp(dated.stat().st_mtime)
@@ -155,7 +154,7 @@ def _keep(file: Path, fresh: Path, name: Path) -> None:
 def _written_by_us(file: Path) -> bool:
     """Whether a card or report beside a checkpoint is of our making: it speaks of that alone."""
     if file.suffix == ".json":
-        return "systems" in read_object(file)
+        return "systems" in object_of(file)
     return "hf-genret card" in file.read_text(encoding="utf-8", errors="replace")
 
 

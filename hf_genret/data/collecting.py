@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hf_genret.columns import as_json, column_kind, completed, kinds_of
+from hf_genret.columns import RESERVED, as_json, column_kind, completed, kinds_of
 from hf_genret.data.reading import Record, Table, kind
-from hf_genret.data.schema import STORED, Documents
+from hf_genret.data.schema import Documents
 from hf_genret.errors import ConfigError, DataError
 
 #: How a list of strings (for example categories, widest first) becomes one string.
@@ -203,7 +203,7 @@ def _is_text(value: object) -> bool:
 
 def _stored_name(name: str, record: Record, table: Table, line: int) -> str:
     """What a further column is called beside the document's id, title and text."""
-    if name not in STORED:
+    if name not in RESERVED:
         return name
     stored = f"{name}_2"
     if stored in record:
@@ -262,7 +262,7 @@ def checked_documents(
                 continue
             if name in fields.id and str(value) == identifier:
                 continue
-            if name in STORED and value in ("", None):
+            if name in RESERVED and value in ("", None):
                 continue
             extra[_stored_name(name, record, table, line)] = value
         yield identifier, title, text, extra

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from hf_genret.columns import RESERVED
 from hf_genret.errors import DataError
-
-#: The columns of every document, which no further column can be called.
-STORED = ("id", "title", "text")
 
 
 @dataclass
@@ -36,7 +34,7 @@ class Documents:
     extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        clash = [name for name in STORED if name in self.extra]
+        clash = [name for name in RESERVED if name in self.extra]
         if clash:
             raise DataError(f"an extra column cannot be called '{clash[0]}'.", field=clash[0])
 

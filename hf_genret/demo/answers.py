@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from hf_genret.demo.limits import (
 )
 from hf_genret.demo.others import Others, Ranked
 from hf_genret.errors import DataError, GenRetError
-from hf_genret.explain import words_of
 from hf_genret.explain.nodes import children_of, count_below, node_of, rows_below
 from hf_genret.hits import rows_of
 
@@ -89,7 +87,6 @@ class Answers:
         self.filter = Filter(retriever.documents)
         self.others = Others(retriever)
         self.reads_text = retriever.model.encoder.query is not None
-        self._counting = threading.Lock()
 
     def search(self, query: Any, k: Any = 10, field: Any = "", value: Any = "") -> Answer:
         """Hits with the reasons for them; whatever is typed gets an answer."""
@@ -119,8 +116,6 @@ class Answers:
             GenRetError: As `GenRetriever.explain`.
         """
         text, _ = clean_query(query)
-        with self._counting:
-            words_of(self.retriever)
         only = self.filter.only(field, value)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -165,8 +160,6 @@ class Answers:
             codes = tuple(int(code) for code in name.split("-") if name)
         except ValueError as error:
             raise DataError(f"no docid begins with '{name}'.") from error
-        with self._counting:
-            words_of(self.retriever)
         node = self.retriever.tree(codes, depth=1, children=MOST_TILES)
         index = self.retriever.model.index
         outer: dict[tuple[int, ...], list[tuple[int, int]]] = {}
